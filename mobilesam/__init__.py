@@ -1,0 +1,53 @@
+"""MobileSAM: click on a photo, get the mask. See README.md.
+
+The names below are imported when they are first used, so that a program which only wants the
+version or a help text does not wait for PyTorch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mobilesam.checkpoints import CheckpointError
+    from mobilesam.predictor import ImageEmbedding, MaskPrediction, Predictor
+    from mobilesam.registry import MODELS, ModelSpec, available, default_model_name, load_model
+    from mobilesam.sam_api import SamPredictor, sam_model_registry
+    from mobilesam.simple_api import SAM
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "MODELS",
+    "SAM",
+    "CheckpointError",
+    "ImageEmbedding",
+    "MaskPrediction",
+    "ModelSpec",
+    "Predictor",
+    "SamPredictor",
+    "available",
+    "default_model_name",
+    "load_model",
+    "sam_model_registry",
+]
+
+_HOMES = {
+    "checkpoints": ("CheckpointError",),
+    "predictor": ("ImageEmbedding", "MaskPrediction", "Predictor"),
+    "registry": ("MODELS", "ModelSpec", "available", "default_model_name", "load_model"),
+    "sam_api": ("SamPredictor", "sam_model_registry"),
+    "simple_api": ("SAM",),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

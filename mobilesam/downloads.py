@@ -1,0 +1,258 @@
+"""Fetch one file: bounded in time, resumed, verified, and safe beside a second process.
+
+The bytes go to `NAME.part` beside the target, and the target's own name appears only once their
+SHA-256 is right: whatever carries that name is whole. `NAME.lock` is held through the kernel, so it
+ends with its process, however that ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import logging
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import filelock
+
+from mobilesam.http_source import CutOffError, Source, SourceError, ask
+
+LOGGER = logging.getLogger(__name__)
+
+FREE_SPACE_MARGIN_BYTES = 16 * 1024 * 1024  # left to the machine when a download has ended
+LOCK_POLL_SECONDS = 0.25  # how often a waiting process looks how far the other one has come
+FIRST_SHARE = 0.6  # of the time to find an answering server, for an address that is not the last
+
+Progress = Callable[[int, int], None]
+"""Called with (bytes so far, bytes in all); the second is 0 while it is unknown."""
+
+
+class DownloadError(RuntimeError):
+    """A file could not be fetched; the message gives the reasons in words fit for a visitor."""
+
+
+@dataclass(frozen=True)
+class TimeLimits:
+    """How long a download waits, and how often it takes up a broken transfer.
+
+    Attributes:
+        open_seconds: Until some server has begun to answer, all addresses together.
+        stall_seconds: Without a single byte, once a transfer runs.
+        resumes: How often a transfer that broke off is taken up again at one address.
+    """
+
+    open_seconds: float = 4.0
+    stall_seconds: float = 20.0
+    resumes: int = 10
+
+
+def fetch(
+    urls: Sequence[str],
+    target: Path,
+    *,
+    sha256: str,
+    size_bytes: int | None = None,
+    progress: Progress | None = None,
+    limits: TimeLimits | None = None,
+) -> Path:
+    """Download `target` unless it is there, and return it.
+
+    A second process that wants the same file waits for the first and takes over its result. A
+    transfer that breaks off is taken up where it stopped, in this call or a later one, or started
+    again where the server cannot continue it.
+
+    Args:
+        urls: Addresses to try in this order.
+        target: The file to make; its folder is created when it is missing.
+        sha256: What the file must be, 64 hexadecimal digits.
+        size_bytes: Its exact size, where known: wrong offers are refused before their transfer.
+        progress: Called after every piece. Without it a bar is drawn if stderr is a terminal.
+        limits: How long to wait.
+
+    Returns:
+        `target`, whole and verified.
+
+    Raises:
+        DownloadError: No address supplied the file, or the disk is full or cannot be written.
+    """
+    part = target.with_name(f"{target.name}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with (
+            _progress_or_bar(progress, target.name) as report,
+            _locked(target, part, size_bytes or 0, report),
+        ):
+            if not target.is_file():
+                _Transfer(urls, part, sha256, size_bytes, report, limits or TimeLimits()).run()
+                os.replace(part, target)
+    except OSError as error:
+        raise DownloadError(_disk_sentence(error, target, part)) from error
+    return target
+
+
+@dataclass
+class _Transfer:
+    """One file on its way: where it may come from, what it must be, how far it is."""
+
+    urls: Sequence[str]
+    part: Path
+    sha256: str
+    size_bytes: int | None
+    progress: Progress
+    limits: TimeLimits
+    deadline: float = field(default=0.0, init=False)  # for the next answer, monotonic seconds
+
+    def run(self) -> None:
+        """Complete and verify the temporary file from the first address that can supply it."""
+        reasons: list[str] = []
+        self.deadline = time.monotonic() + self.limits.open_seconds
+        for url in self.urls:
+            try:
+                self._from_address(url)
+                return
+            except SourceError as error:
+                host = urlsplit(url).netloc.rpartition("@")[2] or url
+                reasons.append(f"{host} {error}")
+                LOGGER.info(reasons[-1])
+        raise DownloadError("; ".join(reasons))
+
+    def _from_address(self, url: str) -> None:
+        restarted = False
+        broken_off = CutOffError("broke the transfer off too often")
+        for _ in range(self.limits.resumes + 1):
+            offset = self._received_bytes()
+            if offset != self.size_bytes:
+                try:
+                    offset = self._receive(url, offset)
+                except CutOffError as error:
+                    if self._received_bytes() <= offset:
+                        raise
+                    broken_off = error
+                    continue
+            digest = _sha256_of(self.part)
+            if digest == self.sha256:
+                return
+            self.part.unlink()
+            if offset == 0 or restarted:
+                message = f"sent a wrong file: its SHA-256 is {digest}, expected was {self.sha256}"
+                raise SourceError(message)
+            restarted = True  # an earlier run's bytes may be to blame: once more from the start
+        raise broken_off
+
+    def _received_bytes(self) -> int:
+        """Return the size of the temporary file; one that is too large is dropped."""
+        try:
+            size = self.part.stat().st_size
+        except FileNotFoundError:
+            return 0
+        if self.size_bytes is not None and size > self.size_bytes:
+            self.part.unlink()
+            return 0
+        return size
+
+    def _receive(self, url: str, offset: int) -> int:
+        """Append what the address sends from `offset` on; return where that really began."""
+        patience = max(0.0, self.deadline - time.monotonic())
+        if url != self.urls[-1]:
+            patience *= FIRST_SHARE
+        with ask(url, offset, patience, self.limits.stall_seconds) as source:
+            if source.start in (0, offset):
+                try:
+                    self._append(source)
+                finally:
+                    self.deadline = time.monotonic() + self.limits.open_seconds
+                return source.start
+        if offset == 0:
+            raise SourceError("began in the middle of the file")
+        self.part.unlink()  # the server cannot continue there: all of it once more
+        return self._receive(url, 0)
+
+    def _append(self, source: Source) -> None:
+        if source.is_page:
+            raise SourceError("sent a web page in place of the file")
+        done = source.start or 0
+        if source.total is not None and self.size_bytes not in (None, source.total):
+            raise SourceError(f"offers {source.total:,} bytes, expected were {self.size_bytes:,}")
+        total = source.total or self.size_bytes
+        _require_free_space(self.part.parent, (total or 0) - done)
+        with self.part.open("ab" if done else "wb") as file:
+            while piece := source.read():
+                file.write(piece)
+                done += len(piece)
+                if total is not None and done > total:
+                    raise SourceError(f"sent more than the expected {total:,} bytes")
+                self.progress(done, total or 0)
+            file.flush()
+            os.fsync(file.fileno())
+        if total is not None and done < total:
+            raise CutOffError(f"broke the transfer off after {done:,} of {total:,} bytes")
+
+
+@contextlib.contextmanager
+def _locked(target: Path, part: Path, total: int, report: Progress) -> Iterator[None]:
+    """Hold the target's lock; while another process has it, report how far that one is."""
+    lock = filelock.FileLock(target.with_name(f"{target.name}.lock"))
+    waiting = False
+    while not lock.is_locked:
+        try:
+            lock.acquire(timeout=LOCK_POLL_SECONDS)
+        except filelock.Timeout:
+            if not waiting:
+                LOGGER.info("another process is downloading %s: waiting for it", target)
+            waiting = True
+            with contextlib.suppress(FileNotFoundError):
+                report(part.stat().st_size, total)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _require_free_space(folder: Path, needed_bytes: int) -> None:
+    free_bytes = shutil.disk_usage(folder).free
+    if free_bytes < needed_bytes + FREE_SPACE_MARGIN_BYTES:
+        raise OSError(errno.ENOSPC, f"{needed_bytes:,} bytes needed, {free_bytes:,} free")
+
+
+def _disk_sentence(error: OSError, target: Path, part: Path) -> str:
+    """Say what the disk refused; on a full one, give back what the transfer has taken."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        return f"the disk that holds {target.parent} is full ({error.strerror})"
+    return f"{target.parent} cannot be written ({error.strerror or error})"
+
+
+def _sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def _progress_or_bar(progress: Progress | None, name: str) -> Iterator[Progress]:
+    """Yield the caller's callback, a bar for a terminal, or a callback that does nothing."""
+    if progress is not None:
+        yield progress
+    elif sys.stderr is None or not sys.stderr.isatty():
+        LOGGER.info("downloading %s", name)
+        yield lambda done, total: None
+    else:
+        from tqdm import tqdm
+
+        with contextlib.ExitStack() as stack:
+            bars: list[tqdm] = []  # drawn with the first bytes, not while a server is sought
+
+            def show(done: int, total: int) -> None:
+                if not bars:
+                    bar = tqdm(desc=name, total=total or None, unit="B", unit_scale=True)
+                    bars.append(stack.enter_context(bar))
+                bars[0].update(done - bars[0].n)
+
+            yield show

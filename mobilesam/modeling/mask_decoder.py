@@ -1,0 +1,92 @@
+"""SAM's mask decoder."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from mobilesam.modeling.layers import MLP, LayerNorm2d
+from mobilesam.modeling.transformer import ImageProjections, TwoWayTransformer
+
+NUM_MULTIMASK_OUTPUTS = 3
+NUM_MASK_TOKENS = NUM_MULTIMASK_OUTPUTS + 1  # token 0 is the single-mask output
+
+
+class MaskDecoder(nn.Module):
+    """Predict masks and their quality from an image embedding and prompts (SAM, appendix A).
+
+    Differs from the reference in how, not in what: image cells stay channels-last throughout,
+    and the two transposed convolutions, whose windows do not overlap, are computed as matrix
+    products.
+    """
+
+    def __init__(self, embed_dim: int = 256) -> None:
+        super().__init__()
+        self.transformer = TwoWayTransformer(
+            depth=2, embed_dim=embed_dim, num_heads=8, mlp_dim=2048
+        )
+        self.iou_token = nn.Embedding(1, embed_dim)
+        self.mask_tokens = nn.Embedding(NUM_MASK_TOKENS, embed_dim)
+        self.output_upscaling = nn.Sequential(
+            nn.ConvTranspose2d(embed_dim, embed_dim // 4, kernel_size=2, stride=2),
+            LayerNorm2d(embed_dim // 4),
+            nn.GELU(),
+            nn.ConvTranspose2d(embed_dim // 4, embed_dim // 8, kernel_size=2, stride=2),
+            nn.GELU(),
+        )
+        self.output_hypernetworks_mlps = nn.ModuleList(
+            MLP(embed_dim, embed_dim, embed_dim // 8, depth=3) for _ in range(NUM_MASK_TOKENS)
+        )
+        self.iou_prediction_head = MLP(embed_dim, 256, NUM_MASK_TOKENS, depth=3)
+
+    def forward(
+        self,
+        image: torch.Tensor,
+        image_pe: torch.Tensor,
+        sparse: torch.Tensor,
+        grid: tuple[int, int],
+        projections: ImageProjections | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Predict all four masks for each of B prompts.
+
+        Args:
+            image: (B or 1, h * w, C) image embedding plus dense prompt embedding.
+            image_pe: (1, h * w, C) position encoding of the cells.
+            sparse: (B, N, C) sparse prompt embeddings.
+            grid: (h, w), the image embedding's cells.
+            projections: The first layer's projections of ``image``, where already known.
+
+        Returns:
+            (B, 4, 4h, 4w) low-res mask logits and (B, 4) predicted IoU; mask 0 is the
+            single-mask output, masks 1 to 3 the multimask output.
+        """
+        output_tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
+        tokens = torch.cat([output_tokens.expand(len(sparse), -1, -1), sparse], dim=1)
+        tokens, cells = self.transformer(tokens, image, image_pe, projections)
+        weights = torch.stack(
+            [mlp(tokens[:, 1 + i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1
+        )  # (B, 4, C/8)
+        return self._masks(cells, weights, grid), self.iou_prediction_head(tokens[:, 0])
+
+    def _masks(
+        self, cells: torch.Tensor, weights: torch.Tensor, grid: tuple[int, int]
+    ) -> torch.Tensor:
+        """Upscale (B, h * w, C) cells 4 x 4 and take their products with the mask weights."""
+        up1, norm, act1, up2, act2 = self.output_upscaling
+        x = act1(
+            F.layer_norm(_spread(cells, up1), norm.weight.shape, norm.weight, norm.bias, norm.eps)
+        )
+        x = act2(_spread(x, up2))  # (B, h * w, 4, 4, C/8)
+        batch, (height, width) = len(x), grid
+        logits = x.flatten(1, 3) @ weights.transpose(1, 2)  # (B, h * w * 16, 4)
+        logits = logits.view(batch, height, width, 2, 2, 2, 2, -1)  # y, x, y1, x1, y2, x2, mask
+        logits = logits.permute(0, 7, 1, 3, 5, 2, 4, 6)
+        return logits.reshape(batch, -1, height * 4, width * 4)
+
+
+def _spread(x: torch.Tensor, layer: nn.ConvTranspose2d) -> torch.Tensor:
+    """Apply a 2 x 2, stride 2 transposed convolution to (..., C): (..., 4, C_out) sub-cells."""
+    weight = layer.weight.permute(2, 3, 1, 0).flatten(0, 2)  # (4 * C_out, C_in)
+    out = F.linear(x, weight, layer.bias.repeat(4))
+    return out.unflatten(-1, (4, -1))

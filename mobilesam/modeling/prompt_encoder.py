@@ -1,0 +1,96 @@
+"""SAM's prompt encoder: points, boxes and masks become embeddings."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from mobilesam.modeling.layers import LayerNorm2d
+
+PADDING_LABEL = -1  # a row that is no point
+BACKGROUND_LABEL = 0
+FOREGROUND_LABEL = 1
+BOX_CORNER_LABELS = (2, 3)  # top left, bottom right
+
+
+class RandomPositionEncoding(nn.Module):
+    """Fourier features of 2-D positions with fixed random frequencies (SAM, appendix A)."""
+
+    def __init__(self, num_frequencies: int) -> None:
+        super().__init__()
+        self.register_buffer("positional_encoding_gaussian_matrix", torch.randn(2, num_frequencies))
+
+    def forward(self, xy_norm: torch.Tensor) -> torch.Tensor:
+        """Encode (..., 2) positions in [0, 1] as (..., 2 * num_frequencies)."""
+        matrix = self.positional_encoding_gaussian_matrix
+        with torch.autocast(matrix.device.type, enabled=False):  # a position needs its digits
+            angles = 2 * math.pi * ((2 * xy_norm.to(matrix.dtype) - 1) @ matrix)
+        return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+
+class PromptEncoder(nn.Module):
+    """Encode prompts for the mask decoder (SAM, section 3 and appendix A).
+
+    Differs from the reference in one thing only: box corners are taken as points with the labels
+    2 and 3, as SAM's own ONNX export does, so that one batch may mix points and boxes.
+
+    Args:
+        embed_dim: Width of the embeddings.
+        image_size: Side of the model's square input frame, pixels; positions are relative to it.
+        embed_stride: Pixels of the input frame per cell of the image embedding.
+        mask_channels: Width of the layers that take a mask prompt in.
+    """
+
+    def __init__(
+        self, embed_dim: int, image_size: int, embed_stride: int = 16, mask_channels: int = 16
+    ) -> None:
+        super().__init__()
+        self.image_size = image_size
+        self.embed_size = image_size // embed_stride
+        self.pe_layer = RandomPositionEncoding(embed_dim // 2)
+        self.point_embeddings = nn.ModuleList(nn.Embedding(1, embed_dim) for _ in range(4))
+        self.not_a_point_embed = nn.Embedding(1, embed_dim)
+        self.no_mask_embed = nn.Embedding(1, embed_dim)
+        self.mask_downscaling = nn.Sequential(
+            nn.Conv2d(1, mask_channels // 4, kernel_size=2, stride=2),
+            LayerNorm2d(mask_channels // 4),
+            nn.GELU(),
+            nn.Conv2d(mask_channels // 4, mask_channels, kernel_size=2, stride=2),
+            LayerNorm2d(mask_channels),
+            nn.GELU(),
+            nn.Conv2d(mask_channels, embed_dim, kernel_size=1),
+        )
+
+    def dense_pe(self, height: int, width: int) -> torch.Tensor:
+        """Return the (1, height * width, C) position encoding of an image embedding's cells."""
+        device = self.no_mask_embed.weight.device
+        y = (torch.arange(height, device=device) + 0.5) / self.embed_size
+        x = (torch.arange(width, device=device) + 0.5) / self.embed_size
+        grid = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1)  # (h, w, 2) as x, y
+        return self.pe_layer(grid).flatten(0, 1).unsqueeze(0)
+
+    def sparse(self, coords: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Embed points and box corners.
+
+        Args:
+            coords: (B, N, 2) x, y in pixels of the input frame.
+            labels: (B, N) integers: 1 foreground, 0 background, 2 and 3 a box's top left and
+                bottom right corner, -1 padding.
+
+        Returns:
+            (B, N, C) sparse prompt embeddings.
+        """
+        positions = self.pe_layer((coords + 0.5) / self.image_size)  # +0.5: centre of the pixel
+        kinds = torch.cat([e.weight for e in (self.not_a_point_embed, *self.point_embeddings)])
+        is_point = (labels != PADDING_LABEL).unsqueeze(-1)
+        return positions * is_point + kinds[labels + 1]
+
+    def dense(self, masks: torch.Tensor) -> torch.Tensor:
+        """Embed (B, 1, 4h, 4w) low-res mask logits as (B, h * w, C)."""
+        return self.mask_downscaling(masks).flatten(2).transpose(1, 2)
+
+    def no_mask(self) -> torch.Tensor:
+        """Return the (1, 1, C) embedding that stands for "no mask was given"."""
+        return self.no_mask_embed.weight.unsqueeze(0)

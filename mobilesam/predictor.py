@@ -1,0 +1,305 @@
+"""Encode a picture once, then decode prompts against it as often as you like."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from mobilesam.modeling import ImageProjections, Sam
+from mobilesam.prompts import Prompts
+from mobilesam.transforms import input_size_for, read_image, resize, to_input_frame, upscale_logits
+
+Size = tuple[int, int]
+Numbers = Sequence | np.ndarray
+SINGLE, MULTI, ALL = slice(0, 1), slice(1, 4), slice(0, 4)  # of the mask decoder's four outputs
+
+
+@dataclass(frozen=True, eq=False)
+class ImageEmbedding:
+    """All that decoding a prompt needs of a picture (SAM, section 3).
+
+    Attributes:
+        features: (1, 256, h, w) float32 image embedding; 64 x 64 cells for the official models.
+        projections: What the decoder's first layer needs of it, computed once.
+        original_size: The photo's (height, width), pixels.
+        input_size: The photo's (height, width) in the model's input frame, pixels.
+        image_size: Side of that square frame, pixels.
+        model_name: The model that made it, and the only one that can decode against it.
+        encode_ms: How long the encoding took, reading and resizing included.
+    """
+
+    features: torch.Tensor
+    projections: ImageProjections
+    original_size: Size
+    input_size: Size
+    image_size: int
+    model_name: str
+    encode_ms: float
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held by the tensors."""
+        return self.features.nbytes + self.projections.nbytes
+
+
+@dataclass(frozen=True, eq=False)
+class MaskPrediction:
+    """Masks for one prompt, or for each box of a batch.
+
+    With ``boxes=`` of N boxes every array has a leading axis of N; M is 1, 3 or, from
+    ``Predictor.candidates``, 4.
+
+    Attributes:
+        iou_predictions: (M,) float32, the model's own estimate of each mask's IoU.
+        low_res_logits: (M, l, l') float32 mask logits, 4 pixels of the input frame to a cell.
+        original_size: The photo's (height, width), pixels.
+        input_size: The photo's (height, width) in the input frame, pixels.
+        image_size: Side of that frame, pixels.
+        model_name: The model that made it.
+        decode_ms: How long decoding took.
+        best: Index of the mask to show first.
+    """
+
+    iou_predictions: np.ndarray
+    low_res_logits: np.ndarray
+    original_size: Size
+    input_size: Size
+    image_size: int
+    model_name: str
+    decode_ms: float
+    best: int = 0
+
+    @cached_property
+    def masks(self) -> np.ndarray:
+        """(M, H, W) bool masks at the photo's own size."""
+        flat = self.low_res_logits.reshape(-1, *self.low_res_logits.shape[-2:])
+        masks = np.stack([self._logits(one, self.original_size) > 0 for one in flat])
+        return masks.reshape(*self.iou_predictions.shape, *self.original_size)
+
+    def mask(self, index: int) -> np.ndarray:
+        """Return one (H, W) bool mask at the photo's own size (not for a batch of boxes)."""
+        return self._logits(self.low_res_logits[index], self.original_size) > 0
+
+    def logits(self, index: int) -> np.ndarray:
+        """Return one mask's (H, W) float32 logits at the photo's own size."""
+        return self._logits(self.low_res_logits[index], self.original_size)
+
+    def preview(self, max_side: int = 1024) -> np.ndarray:
+        """Return (M, h, w) bool masks whose longer side is at most ``max_side`` pixels.
+
+        What a page paints; costs the same however large the photo is.
+        """
+        height, width = self.original_size
+        scale = min(1.0, max_side / max(height, width))
+        size = (max(1, round(height * scale)), max(1, round(width * scale)))
+        flat = self.low_res_logits.reshape(-1, *self.low_res_logits.shape[-2:])
+        masks = np.stack([self._logits(one, size) > 0 for one in flat])
+        return masks.reshape(*self.iou_predictions.shape, *size)
+
+    @cached_property
+    def areas(self) -> np.ndarray:
+        """(M,) float mask areas in pixels of the photo, measured on the preview."""
+        preview = self.preview()
+        pixels = self.original_size[0] * self.original_size[1]
+        return preview.mean(axis=(-2, -1)) * pixels
+
+    def _logits(self, low_res: np.ndarray, size: Size) -> np.ndarray:
+        tensor = torch.from_numpy(low_res)[None]
+        return upscale_logits(tensor, self.input_size, self.image_size, size)[0].numpy()
+
+
+class Predictor:
+    """The two steps of Segment Anything, both free of side effects.
+
+    One predictor may serve any number of pictures, sessions and threads.
+
+    Args:
+        model: From ``load_model``.
+    """
+
+    def __init__(self, model: Sam) -> None:
+        self.model = model
+
+    @torch.inference_mode()
+    def encode(self, image: str | Path | Image.Image | np.ndarray) -> ImageEmbedding:
+        """Encode a picture.
+
+        Args:
+            image: A path, a PIL image in any mode, or an (H, W, 3) uint8 RGB array.
+
+        Raises:
+            FileNotFoundError, TypeError, ValueError: As ``transforms.read_image``.
+        """
+        start = time.perf_counter()
+        photo = read_image(image)
+        original_size: Size = (photo.shape[0], photo.shape[1])
+        resized = np.array(resize(photo, input_size_for(original_size, self.model.image_size)))
+        pixels = torch.from_numpy(resized).permute(2, 0, 1)[None]
+        return self.encode_pixels(pixels, original_size, start)
+
+    @torch.inference_mode()
+    def encode_pixels(
+        self, pixels: torch.Tensor, original_size: Size, start: float | None = None
+    ) -> ImageEmbedding:
+        """Encode a picture that has been resized to the model's input frame already.
+
+        Args:
+            pixels: (1, 3, h, w) RGB, 0 to 255; the longer side is the model's ``image_size``.
+            original_size: The photo's (height, width), pixels.
+            start: When the work began, by ``time.perf_counter``; now if left out.
+
+        Raises:
+            ValueError: If ``pixels`` has another shape or size.
+        """
+        start = time.perf_counter() if start is None else start
+        model = self.model
+        if (
+            pixels.ndim != 4
+            or pixels.shape[:2] != (1, 3)
+            or max(pixels.shape[2:]) != model.image_size
+        ):
+            raise ValueError(
+                f"pixels must have shape (1, 3, h, w) with a longer side of {model.image_size}; "
+                f"got {tuple(pixels.shape)}."
+            )
+        input_size: Size = (pixels.shape[2], pixels.shape[3])
+        features = model.encode_image(pixels.to(model.device).float()).contiguous()
+        projections = model.project_image(features)
+        return ImageEmbedding(
+            features=features,
+            projections=projections,
+            original_size=original_size,
+            input_size=input_size,
+            image_size=model.image_size,
+            model_name=model.name,
+            encode_ms=_elapsed_ms(start, model.device),
+        )
+
+    def predict(
+        self,
+        embedding: ImageEmbedding,
+        points: Numbers | None = None,
+        labels: Numbers | None = None,
+        box: Numbers | None = None,
+        boxes: Numbers | None = None,
+        mask_input: np.ndarray | None = None,
+        multimask_output: bool | None = None,
+    ) -> MaskPrediction:
+        """Predict masks for a prompt.
+
+        Args:
+            embedding: From ``encode`` of the same model.
+            points: (N, 2) x, y in pixels of the photo.
+            labels: (N,) 1 to include, 0 to exclude; all 1 if left out.
+            box: (4,) x0, y0, x1, y1 in pixels of the photo.
+            boxes: (K, 4), a mask for each in one call.
+            mask_input: (l, l') or (1, l, l') ``low_res_logits`` of an earlier mask of this photo.
+            multimask_output: True for three masks, which suits a lone click, since it may mean a
+                whole, a part or a sub-part; False for one. Left out: True for a lone click.
+
+        Raises:
+            TypeError, ValueError: If a prompt is malformed, outside the picture, or missing.
+        """
+        prompts = Prompts.check(
+            embedding.original_size,
+            points,
+            labels,
+            box,
+            boxes,
+            has_mask_input=mask_input is not None,
+        )
+        if multimask_output is None:
+            multimask_output = prompts.is_single_click and mask_input is None
+        outputs = MULTI if multimask_output else SINGLE
+        return self._decode(embedding, prompts, mask_input, outputs, by_score=multimask_output)
+
+    def candidates(
+        self,
+        embedding: ImageEmbedding,
+        points: Numbers | None = None,
+        labels: Numbers | None = None,
+        box: Numbers | None = None,
+        mask_input: np.ndarray | None = None,
+    ) -> MaskPrediction:
+        """Predict all masks worth offering to a person.
+
+        A lone click gives the three masks of the multimask output, of which the one with the
+        highest predicted IoU is ``best``. Any other prompt gives four: the single-mask output,
+        which is ``best``, and then those three.
+
+        Args and Raises are those of ``predict``.
+        """
+        prompts = Prompts.check(
+            embedding.original_size, points, labels, box, has_mask_input=mask_input is not None
+        )
+        lone = prompts.is_single_click and mask_input is None
+        return self._decode(embedding, prompts, mask_input, MULTI if lone else ALL, by_score=lone)
+
+    @torch.inference_mode()
+    def _decode(
+        self,
+        embedding: ImageEmbedding,
+        prompts: Prompts,
+        mask_input: np.ndarray | None,
+        outputs: slice,
+        by_score: bool,
+    ) -> MaskPrediction:
+        start = time.perf_counter()
+        model = self.model
+        if embedding.model_name != model.name:
+            raise ValueError(
+                f"This embedding was made by {embedding.model_name}, the predictor holds "
+                f"{model.name}; encode the picture with the same model."
+            )
+        coords, labels = prompts.as_labelled_points()
+        coords = to_input_frame(coords, embedding.original_size, embedding.input_size)
+        low_res, iou = model.decode_masks(
+            embedding.features,
+            torch.from_numpy(coords).float().to(model.device),
+            torch.from_numpy(labels).to(model.device),
+            _check_mask_input(mask_input, embedding, model.device),
+            embedding.projections,
+        )
+        low_res, iou = low_res[:, outputs].float().cpu(), iou[:, outputs].float().cpu()
+        if not prompts.batched:
+            low_res, iou = low_res[0], iou[0]
+        return MaskPrediction(
+            iou_predictions=iou.numpy(),
+            low_res_logits=low_res.contiguous().numpy(),
+            original_size=embedding.original_size,
+            input_size=embedding.input_size,
+            image_size=embedding.image_size,
+            model_name=embedding.model_name,
+            decode_ms=_elapsed_ms(start, model.device),
+            best=int(iou.argmax()) if by_score and not prompts.batched else 0,
+        )
+
+
+def _check_mask_input(
+    mask_input: np.ndarray | None, embedding: ImageEmbedding, device: torch.device
+) -> torch.Tensor | None:
+    if mask_input is None:
+        return None
+    logits = np.asarray(mask_input, dtype=np.float32)
+    rows, columns = (4 * side for side in embedding.features.shape[-2:])
+    if logits.shape not in ((rows, columns), (1, rows, columns)):
+        raise ValueError(
+            f"mask_input must be the low_res_logits of one earlier mask, shape ({rows}, {columns}) "
+            f"or (1, {rows}, {columns}); got {logits.shape}."
+        )
+    if not np.isfinite(logits).all():
+        raise ValueError("mask_input must be finite logits; got NaN or infinity.")
+    return torch.from_numpy(logits.reshape(1, 1, rows, columns)).to(device)
+
+
+def _elapsed_ms(start: float, device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return (time.perf_counter() - start) * 1000

@@ -1,0 +1,182 @@
+"""The models by name, and how a file becomes a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from mobilesam import official_layout
+from mobilesam.checkpoints import (
+    CHECKPOINTS,
+    CheckpointError,
+    find_checkpoint,
+    read_checkpoint,
+    resolve_checkpoint,
+)
+from mobilesam.modeling import Sam, build_model, prepare_for_inference
+
+EMBEDDED_CHECKPOINT = Path(__file__).parent / "weights" / "embedded.safetensors"
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model that can be asked for by name.
+
+    Attributes:
+        name: What ``load_model`` takes.
+        title: What people read.
+        encoder: The image encoder's name.
+        image_size: Side of the square input frame, pixels.
+        checkpoint: Key into ``checkpoints.CHECKPOINTS``; None for the one that ships with us.
+        parameters: How many values the network computes with.
+    """
+
+    name: str
+    title: str
+    encoder: str
+    image_size: int
+    checkpoint: str | None
+    parameters: int
+
+
+MODELS = {
+    spec.name: spec
+    for spec in (
+        ModelSpec("mobile_sam", "MobileSAM", "tiny_vit", 1024, "mobile_sam", 9_808_452),
+        ModelSpec("sam_vit_b", "SAM ViT-B", "sam_vit_b", 1024, "sam_vit_b", 93_735_472),
+        ModelSpec("sam_vit_l", "SAM ViT-L", "sam_vit_l", 1024, "sam_vit_l", 312_342_832),
+        ModelSpec("sam_vit_h", "SAM ViT-H", "sam_vit_h", 1024, "sam_vit_h", 641_090_608),
+        ModelSpec("embedded", "Embedded (ours, small)", "deit_tiny", 512, None, 10_536_560),
+    )
+}
+
+
+def available(name: str) -> bool:
+    """Tell whether a named model's checkpoint is on this machine; never asks the network.
+
+    Raises:
+        ValueError: If no model has that name.
+    """
+    checkpoint = _spec(name).checkpoint
+    if checkpoint is None:
+        return EMBEDDED_CHECKPOINT.exists()
+    return find_checkpoint(checkpoint) is not None
+
+
+def default_model_name() -> str:
+    """Return ``mobile_sam`` where its checkpoint is on this machine, else ``embedded``."""
+    return "mobile_sam" if available("mobile_sam") else "embedded"
+
+
+def load_model(
+    name_or_path: str | Path = "mobile_sam",
+    device: str | torch.device = "cpu",
+    *,
+    download: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+) -> Sam:
+    """Load a model, ready for inference and not to be changed; the same one for the same file.
+
+    Args:
+        name_or_path: A key of ``MODELS``, or a checkpoint's path: SAM's and MobileSAM's ``.pt``
+            and ``.pth``, or safetensors written by this project.
+        device: Where it shall compute.
+        download: Whether an official checkpoint that is not here may be downloaded.
+        progress: Called with bytes done and bytes in all while downloading.
+
+    Raises:
+        ValueError: If there is neither a model nor a file of that name, or no such device.
+        CheckpointError: If the checkpoint cannot be had or is not what it should be.
+    """
+    device = torch.device(device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device='cuda' was asked for, but PyTorch sees no CUDA device; use 'cpu'.")
+    name = str(name_or_path)
+    if name in MODELS:
+        checkpoint = MODELS[name].checkpoint
+        if checkpoint is None:
+            path = EMBEDDED_CHECKPOINT
+        else:
+            path = resolve_checkpoint(checkpoint, download=download, progress=progress)
+    else:
+        path, name = Path(name_or_path).expanduser(), Path(name_or_path).stem
+        if not path.is_file():
+            raise ValueError(
+                f"{str(name_or_path)!r} is neither a model nor a checkpoint file; the models are "
+                f"{', '.join(MODELS)}."
+            )
+    return _load(path.resolve(), name, str(device), path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=4)
+def _load(path: Path, name: str, device: str, _modified_ns: int) -> Sam:
+    state_dict, metadata = read_checkpoint(path)
+    model = model_from_state_dict(state_dict, metadata, name)
+    return prepare_for_inference(model.to(device))
+
+
+def model_from_state_dict(
+    state_dict: dict[str, torch.Tensor], metadata: dict[str, str], name: str
+) -> Sam:
+    """Build the model that a state dict belongs to and load it strictly.
+
+    Args:
+        state_dict: Tensors, in the official layout or ours.
+        metadata: A safetensors header's ``encoder``, ``image_size``, ``pads_to_square``; empty
+            for official files, whose architecture shows in their tensors.
+        name: What to call the model.
+
+    Raises:
+        CheckpointError: If the tensors fit no known architecture.
+    """
+    if "encoder" in metadata:
+        model = build_model(
+            metadata["encoder"],
+            int(metadata["image_size"]),
+            name=name,
+            pads_to_square=metadata.get("pads_to_square") != "false",
+            metadata=metadata,
+        )
+        converted = {key: tensor.float() for key, tensor in state_dict.items()}
+    else:
+        encoder = official_layout.encoder_of(state_dict)
+        if encoder is None:
+            raise CheckpointError(
+                f"{name} holds {len(state_dict)} tensors that are neither MobileSAM's nor SAM's; "
+                "expected a checkpoint in the official layout, or one trained by this project."
+            )
+        model = build_model(encoder, name=name)
+        converted = official_layout.convert(state_dict, encoder)
+    _load_strictly(model, converted, name)
+    return model
+
+
+def _load_strictly(model: Sam, state_dict: dict[str, torch.Tensor], name: str) -> None:
+    expected = model.state_dict()
+    wrong = [f"missing {key}" for key in expected if key not in state_dict]
+    wrong += [f"unexpected {key}" for key in state_dict if key not in expected]
+    wrong += [
+        f"{key} of shape {tuple(tensor.shape)} instead of {tuple(expected[key].shape)}"
+        for key, tensor in state_dict.items()
+        if key in expected and tensor.shape != expected[key].shape
+    ]
+    if wrong:
+        shown = "; ".join(wrong[:5]) + (f" and {len(wrong) - 5} more" if len(wrong) > 5 else "")
+        raise CheckpointError(
+            f"The checkpoint does not fit {model.encoder_name} ({name}): {shown}. "
+            "Use the file that belongs to this model."
+        )
+    model.load_state_dict(state_dict)
+
+
+def _spec(name: str) -> ModelSpec:
+    if name not in MODELS:
+        raise ValueError(f"There is no model {name!r}; the models are {', '.join(MODELS)}.")
+    return MODELS[name]
+
+
+__all__ = ["CHECKPOINTS", "MODELS", "ModelSpec", "available", "default_model_name", "load_model"]

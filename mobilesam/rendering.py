@@ -1,0 +1,205 @@
+"""Masks made visible: overlay, outline, cut-out, and the images they are saved as.
+
+Only numpy and Pillow; arrays are (H, W) or (H, W, 3) as everywhere. Work is confined to the mask's
+bounding box, so that a small object on a large photo costs little more than a copy of the photo.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+
+import numpy as np
+from PIL import Image
+
+DODGER_BLUE = (30, 144, 255)  # stands out on most photos, also for red-green-blind eyes
+OUTLINE_SHARE = 1 / 512  # of the longer side: 2 px at 1024
+PNG_COMPRESS_LEVEL = 1  # photographs: 3 to 5 times as fast as zlib's default, about 5 % larger
+
+Color = tuple[int, int, int]
+
+
+def overlay(
+    image: np.ndarray,
+    mask: np.ndarray,
+    color: Color = DODGER_BLUE,
+    opacity: float = 0.5,
+    outline: bool = True,
+) -> np.ndarray:
+    """Tint the masked part of a photo, and draw the mask's outline in the full color.
+
+    Args:
+        image: (H, W, 3) uint8 RGB; not changed.
+        mask: (H, W) bool.
+        color: RGB, 0-255.
+        opacity: Of the tint, 0 to 1.
+        outline: Whether to draw the outline.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+
+    Raises:
+        ValueError: The shapes do not fit, or the color or the opacity is out of range.
+    """
+    _check_pair(image, mask)
+    _check_color(color)
+    if not 0 <= opacity <= 1:
+        raise ValueError(f"opacity must lie between 0 and 1; got {opacity}.")
+    result = np.array(image, dtype=np.uint8, order="C")
+    window = _window(mask)
+    if window is None:
+        return result
+    inside, pixels = mask[window], result[window]
+    for channel, value in enumerate(color):
+        plane = pixels[..., channel]
+        blended = np.arange(256) * (1 - opacity) + value * opacity
+        np.copyto(plane, np.rint(blended).astype(np.uint8)[plane], where=inside)
+    if outline:
+        pixels[_inner_edge(inside, _line_width(mask.shape))] = color
+    return result
+
+
+def outline(mask: np.ndarray, width_px: int | None = None) -> np.ndarray:
+    """Return the mask's pixels that lie within `width_px` of a pixel outside it.
+
+    What lies beyond the picture counts as outside, so the line is closed along the picture's edge.
+
+    Args:
+        mask: (H, W) bool.
+        width_px: Of the line; by default in proportion to the picture, 2 at 1024.
+
+    Returns:
+        (H, W) bool.
+
+    Raises:
+        ValueError: The mask is not two-dimensional, or the width is less than 1.
+    """
+    _check_mask(mask)
+    width_px = _line_width(mask.shape) if width_px is None else width_px
+    if width_px < 1:
+        raise ValueError(f"width_px must be at least 1; got {width_px}.")
+    result = np.zeros(mask.shape, dtype=bool)
+    window = _window(mask)
+    if window is not None:
+        result[window] = _inner_edge(mask[window], width_px)
+    return result
+
+
+def cut_out(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Return the masked part of a photo on a transparent ground, at the photo's own size.
+
+    Transparent pixels are black: what was cut away cannot be brought back from the file.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        mask: (H, W) bool.
+
+    Returns:
+        (H, W, 4) uint8 RGBA; alpha is 255 inside the mask and 0 outside.
+
+    Raises:
+        ValueError: The shapes do not fit.
+    """
+    _check_pair(image, mask)
+    result = np.zeros((*mask.shape, 4), dtype=np.uint8)
+    window = _window(mask)
+    if window is not None:
+        inside = mask[window]
+        np.copyto(result[window][..., :3], image[window], where=inside[..., None])
+        np.copyto(result[window][..., 3], 255, where=inside)
+    return result
+
+
+def mask_image(mask: np.ndarray) -> Image.Image:
+    """Return a (H, W) bool mask as a grey image, 255 inside and 0 outside."""
+    _check_mask(mask)
+    return Image.fromarray(mask.astype(np.uint8) * np.uint8(255))
+
+
+def png_bytes(picture: np.ndarray | Image.Image) -> bytes:
+    """Encode a picture as PNG, rather quickly than in the fewest bytes.
+
+    Args:
+        picture: An image, or an array that Pillow takes: (H, W), (H, W, 3) or (H, W, 4) uint8.
+    """
+    if isinstance(picture, np.ndarray):
+        picture = Image.fromarray(picture)
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", compress_level=PNG_COMPRESS_LEVEL)
+    return buffer.getvalue()
+
+
+def palette_mask_png(mask: np.ndarray, color: Color = DODGER_BLUE, alpha: int = 255) -> bytes:
+    """Encode a mask as the smallest PNG a browser can paint: one bit per pixel, two colors.
+
+    Args:
+        mask: (H, W) bool; at most about 1024 px a side where it answers a click.
+        color: RGB of the inside; the outside is transparent.
+        alpha: Of the inside, 0-255.
+
+    Raises:
+        ValueError: The mask is not two-dimensional, or the color or alpha is out of range.
+    """
+    _check_mask(mask)
+    _check_color((*color, alpha))
+    height, width = mask.shape
+    indices = Image.frombytes("P", (width, height), mask.astype(np.uint8).tobytes())
+    indices.putpalette((0, 0, 0, *color))
+    buffer = io.BytesIO()
+    indices.save(buffer, "PNG", bits=1, transparency=bytes((0, alpha)))
+    return buffer.getvalue()
+
+
+def _inner_edge(mask: np.ndarray, width_px: int) -> np.ndarray:
+    """Return the pixels of a mask within `width_px` of its outside, Euclidean.
+
+    Whether a row has outside pixels near x is told by a running count of them, one subtraction for
+    any reach; so the time depends on the mask's size alone, not on how ragged it is.
+    """
+    height, width = mask.shape
+    outside = np.pad(~mask, width_px, constant_values=True)
+    counts = np.zeros((outside.shape[0], outside.shape[1] + 1), dtype=np.uint16)
+    np.cumsum(outside, axis=1, dtype=np.uint16, out=counts[:, 1:])  # may wrap: only compared
+    near = np.zeros(mask.shape, dtype=bool)
+    for down in range(width_px + 1):
+        reach = math.isqrt(width_px**2 - down**2)
+        left = counts[:, width_px - reach : width_px - reach + width]
+        right = counts[:, width_px + reach + 1 : width_px + reach + 1 + width]
+        in_row = left != right
+        near |= in_row[width_px + down : width_px + down + height]
+        near |= in_row[width_px - down : width_px - down + height]
+    return near & mask
+
+
+def _window(mask: np.ndarray) -> tuple[slice, slice] | None:
+    """Return the mask's bounding box as slices; None for an empty mask."""
+    rows = np.flatnonzero(mask.any(axis=1))
+    if not rows.size:
+        return None
+    columns = np.flatnonzero(mask.any(axis=0))
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+
+
+def _line_width(shape: tuple[int, ...]) -> int:
+    return max(1, round(max(shape) * OUTLINE_SHARE))
+
+
+def _check_mask(mask: np.ndarray) -> None:
+    if mask.ndim != 2 or mask.dtype != bool or not mask.size:
+        raise ValueError(
+            f"mask must be a non-empty (H, W) array of bool; got {mask.dtype} {mask.shape}."
+        )
+
+
+def _check_pair(image: np.ndarray, mask: np.ndarray) -> None:
+    _check_mask(mask)
+    if image.shape != (*mask.shape, 3) or image.dtype != np.uint8:
+        raise ValueError(
+            f"image must be (H, W, 3) uint8 and of the mask's size {mask.shape};"
+            f" got {image.dtype} {image.shape}."
+        )
+
+
+def _check_color(values: tuple[int, ...]) -> None:
+    if not all(0 <= value <= 255 for value in values):
+        raise ValueError(f"color values must lie between 0 and 255; got {values}.")

@@ -1,0 +1,101 @@
+"""The networks: sizes follow from the specification, preparation changes nothing."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mobilesam.modeling import build_model, prepare_for_inference
+from mobilesam.modeling.image_encoder import build_image_encoder
+from mobilesam.modeling.mask_decoder import _spread
+from mobilesam.modeling.prompt_encoder import PromptEncoder
+from mobilesam.registry import MODELS
+
+
+def _shake(model: torch.nn.Module) -> None:
+    """Give every tensor values that matter: fresh BatchNorms and zero biases hide mistakes."""
+    generator = torch.Generator().manual_seed(0)
+    for name, tensor in model.state_dict().items():
+        if name.endswith("running_var"):
+            tensor.uniform_(0.5, 1.5, generator=generator)
+        elif name.endswith(("running_mean", "bias", "attention_biases", "bn.weight")):
+            tensor.add_(0.2 * torch.randn(tensor.shape, generator=generator))
+
+
+@pytest.mark.parametrize("encoder", ["tiny_vit", "deit_tiny"])
+def test_preparation_keeps_the_output(encoder: str) -> None:
+    torch.manual_seed(0)
+    model = build_model(encoder, 256)
+    _shake(model)
+    pixels = torch.rand(1, 3, 256, 176) * 255
+    coords, labels = torch.tensor([[[90.0, 60.0], [0, 0]]]), torch.tensor([[1, -1]])
+    with torch.inference_mode():
+        plain = model.encode_image(pixels)
+        plain_masks, plain_iou = model.decode_masks(plain, coords, labels)
+        prepare_for_inference(model)
+        prepared = model.encode_image(pixels)
+        projections = model.project_image(prepared)
+        masks, iou = model.decode_masks(prepared, coords, labels, projections=projections)
+    assert plain.std() > 0.1
+    torch.testing.assert_close(prepared, plain, atol=1e-4, rtol=0)
+    torch.testing.assert_close(masks, plain_masks, atol=1e-4, rtol=0)
+    torch.testing.assert_close(iou, plain_iou, atol=1e-4, rtol=0)
+    assert not any("bn" in name for name, _ in model.image_encoder.named_modules())
+
+
+@pytest.mark.parametrize(("image_size", "cells"), [(1024, 64), (512, 32), (384, 24)])
+def test_sizes_follow_from_the_image_size(image_size: int, cells: int) -> None:
+    model = build_model("deit_tiny", image_size)
+    features = torch.zeros(1, 256, cells, cells)
+    coords, labels = torch.zeros(2, 1, 2), torch.ones(2, 1, dtype=torch.long)
+    with torch.inference_mode():
+        low_res, iou = model.decode_masks(features, coords, labels)
+    assert model.prompt_encoder.embed_size == cells
+    assert low_res.shape == (2, 4, 4 * cells, 4 * cells)
+    assert iou.shape == (2, 4)
+
+
+def test_an_unpadded_model_spends_nothing_on_padding() -> None:
+    model = build_model("deit_tiny", 512, pads_to_square=False)
+    assert model.encode_image(torch.zeros(1, 3, 300, 512)).shape == (1, 256, 19, 32)
+
+
+def test_spreading_equals_the_transposed_convolution() -> None:
+    layer = torch.nn.ConvTranspose2d(8, 5, kernel_size=2, stride=2)
+    x = torch.randn(2, 8, 3, 4)
+    spread = _spread(x.flatten(2).transpose(1, 2), layer)  # (B, h * w, 4, C)
+    spread = spread.view(2, 3, 4, 2, 2, 5).permute(0, 5, 1, 3, 2, 4).reshape(2, 5, 6, 8)
+    torch.testing.assert_close(spread, layer(x), atol=1e-5, rtol=0)
+
+
+def test_written_out_attention_equals_the_fused_one() -> None:
+    model = build_model("deit_tiny", 128)
+    features = torch.randn(1, 256, 8, 8)
+    coords, labels = torch.rand(3, 2, 2) * 128, torch.ones(3, 2, dtype=torch.long)
+    with torch.inference_mode():
+        fused, _ = model.decode_masks(features, coords, labels)
+        for module in model.mask_decoder.modules():
+            if hasattr(module, "fused_attn"):
+                module.fused_attn = False
+        written_out, _ = model.decode_masks(features, coords, labels)
+    torch.testing.assert_close(written_out, fused, atol=1e-5, rtol=0)
+
+
+def test_padding_rows_do_not_depend_on_their_coordinates() -> None:
+    encoder = PromptEncoder(16, 64)
+    labels = torch.full((1, 1), -1)
+    here, there = (encoder.sparse(torch.full((1, 1, 2), v), labels) for v in (0.0, 50.0))
+    torch.testing.assert_close(here, there)
+
+
+@pytest.mark.parametrize("name", ["mobile_sam", "embedded"])
+def test_parameters_are_counted_right(name: str) -> None:
+    spec = MODELS[name]
+    model = build_model(spec.encoder, spec.image_size)
+    assert sum(p.numel() for p in model.parameters()) == spec.parameters
+
+
+@pytest.mark.parametrize(("name", "size"), [("resnet", 512), ("deit_tiny", 100), ("deit_tiny", 0)])
+def test_unknown_encoders_and_sizes_are_refused(name: str, size: int) -> None:
+    with pytest.raises(ValueError, match=r"got|expected one of"):
+        build_image_encoder(name, size)

@@ -1,0 +1,175 @@
+"""Encode once, decode often: shapes, sizes, choices, refusals, and the same answer every way."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mobilesam import ImageEmbedding, Predictor
+from mobilesam.masks import mask_iou
+from mobilesam.modeling import build_model
+from tests.conftest import disk_photo
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+@pytest.fixture(scope="module")
+def embedding(small_predictor: Predictor) -> ImageEmbedding:
+    photo = np.random.default_rng(0).integers(0, 255, (90, 160, 3), np.uint8)
+    return small_predictor.encode(photo)
+
+
+def test_an_embedding_knows_its_picture(embedding: ImageEmbedding) -> None:
+    assert embedding.original_size == (90, 160)
+    assert embedding.input_size == (72, 128)
+    assert embedding.features.shape == (1, 256, 5, 8)
+    assert embedding.encode_ms > 0
+    assert embedding.nbytes == 4 * 40 * (256 + 3 * 128)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        embedding.original_size = (1, 1)
+
+
+def test_an_embedding_can_be_copied_and_pickled(
+    small_predictor: Predictor, embedding: ImageEmbedding
+) -> None:
+    expected = small_predictor.predict(embedding, points=[(80, 40)]).low_res_logits
+    for twin in (copy.deepcopy(embedding), pickle.loads(pickle.dumps(embedding))):
+        again = small_predictor.predict(twin, points=[(80, 40)]).low_res_logits
+        np.testing.assert_array_equal(again, expected)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "count"),
+    [
+        ({"points": [(80, 40)]}, 3),
+        ({"points": [(80, 40)], "multimask_output": False}, 1),
+        ({"points": [(80, 40), (20, 20)], "labels": [1, 0]}, 1),
+        ({"points": [(80, 40), (20, 20)], "multimask_output": True}, 3),
+        ({"box": (10, 10, 60, 60)}, 1),
+        ({"box": (10, 10, 60, 60), "points": [(30, 30)], "labels": [0]}, 1),
+    ],
+)
+def test_how_many_masks(
+    small_predictor: Predictor, embedding: ImageEmbedding, prompt: dict, count: int
+) -> None:
+    result = small_predictor.predict(embedding, **prompt)
+    assert result.masks.shape == (count, 90, 160)
+    assert result.masks.dtype == bool
+    assert result.iou_predictions.shape == (count,)
+    assert result.low_res_logits.shape == (count, 20, 32)
+    assert result.best == int(np.argmax(result.iou_predictions))
+    assert result.decode_ms > 0
+
+
+def test_candidates_offer_everything(small_predictor: Predictor, embedding: ImageEmbedding) -> None:
+    click = {"points": [(80, 40)], "labels": [1]}
+    offered = small_predictor.candidates(embedding, **click)
+    three = small_predictor.predict(embedding, **click)
+    np.testing.assert_array_equal(offered.masks, three.masks)
+    assert offered.best == three.best
+    box = {"box": (10, 10, 60, 60)}
+    offered = small_predictor.candidates(embedding, **box)
+    single = small_predictor.predict(embedding, **box)
+    multi = small_predictor.predict(embedding, **box, multimask_output=True)
+    assert offered.best == 0
+    np.testing.assert_array_equal(offered.low_res_logits[:1], single.low_res_logits)
+    np.testing.assert_array_equal(offered.low_res_logits[1:], multi.low_res_logits)
+
+
+def test_boxes_in_one_call_equal_single_calls(
+    small_predictor: Predictor, embedding: ImageEmbedding
+) -> None:
+    boxes = [(10, 10, 60, 60), (70, 20, 150, 80), (0, 0, 160, 90)]
+    together = small_predictor.predict(embedding, boxes=boxes)
+    assert together.masks.shape == (3, 1, 90, 160)
+    assert together.areas.shape == (3, 1)
+    for index, box in enumerate(boxes):
+        alone = small_predictor.predict(embedding, box=box)
+        np.testing.assert_allclose(
+            together.low_res_logits[index], alone.low_res_logits, atol=1e-4, rtol=0
+        )
+
+
+def test_an_earlier_mask_is_a_prompt(small_predictor: Predictor, embedding: ImageEmbedding) -> None:
+    first = small_predictor.predict(embedding, points=[(80, 40)])
+    logits = first.low_res_logits[first.best]
+    click = {"points": [(80, 40)], "labels": [1]}
+    refined = small_predictor.predict(embedding, **click, mask_input=logits)
+    same = small_predictor.predict(embedding, **click, mask_input=logits[None])
+    without = small_predictor.predict(embedding, **click, multimask_output=False)
+    assert refined.masks.shape == (1, 90, 160)
+    np.testing.assert_array_equal(refined.low_res_logits, same.low_res_logits)
+    assert np.abs(refined.low_res_logits - without.low_res_logits).max() > 1e-4
+    alone = small_predictor.predict(embedding, mask_input=logits)
+    assert alone.masks.shape == (1, 90, 160)
+
+
+@pytest.mark.parametrize("shape", [(256, 256), (2, 20, 32), (32, 20)])
+def test_a_mask_of_another_shape_is_refused(
+    small_predictor: Predictor, embedding: ImageEmbedding, shape: tuple
+) -> None:
+    with pytest.raises(ValueError, match=r"shape \(20, 32\)"):
+        small_predictor.predict(embedding, points=[(1, 1)], mask_input=np.zeros(shape))
+    with pytest.raises(ValueError, match="finite"):
+        small_predictor.predict(embedding, mask_input=np.full((20, 32), np.nan))
+
+
+def test_an_embedding_of_another_model_is_refused(embedding: ImageEmbedding) -> None:
+    other = Predictor(build_model("deit_tiny", 64, name="other"))
+    with pytest.raises(ValueError, match="made by deit_tiny, the predictor holds other"):
+        other.predict(embedding, points=[(1, 1)])
+
+
+def test_bad_prompts_reach_the_caller(
+    small_predictor: Predictor, embedding: ImageEmbedding
+) -> None:
+    with pytest.raises(ValueError, match="No prompt"):
+        small_predictor.predict(embedding)
+    with pytest.raises(ValueError, match="lie in the picture"):
+        small_predictor.predict(embedding, points=[(1000, 1)])
+
+
+def test_previews_and_areas_follow_the_masks(embedded: Predictor) -> None:
+    photo, truth = disk_photo(1500, 2000, (900, 700), 350)
+    result = embedded.predict(embedded.encode(photo), points=[(900, 700)])
+    preview = result.preview()
+    assert preview.shape == (3, 768, 1024)
+    best = result.mask(result.best)
+    np.testing.assert_array_equal(best, result.masks[result.best])
+    assert abs(result.areas[result.best] - best.sum()) <= 0.005 * best.sum()
+    assert mask_iou(best, truth) > 0.8, "a click on a plain disk finds the disk"
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (1, 300), (300, 1), (1, 1), (37, 411)])
+def test_odd_sizes(embedded: Predictor, height: int, width: int) -> None:
+    photo = np.random.default_rng(0).integers(0, 255, (height, width, 3), np.uint8)
+    result = embedded.predict(embedded.encode(photo), points=[(width // 2, height // 2)])
+    assert result.masks.shape == (3, height, width)
+
+
+def test_every_source_gives_the_same_embedding(embedded: Predictor, tmp_path: Path) -> None:
+    photo, _ = disk_photo(90, 120, (60, 45), 20)
+    path = tmp_path / "photo ü.png"
+    Image.fromarray(photo).save(path)
+    features = [
+        embedded.encode(source).features for source in (photo, Image.fromarray(photo), path)
+    ]
+    for other in features[1:]:
+        torch.testing.assert_close(other, features[0], atol=0, rtol=0)
+
+
+def test_a_click_on_the_cat_finds_a_mask_worth_showing(embedded: Predictor) -> None:
+    embedding = embedded.encode(EXAMPLES / "cat.jpg")
+    height, width = embedding.original_size
+    click = (width * 0.45, height * 0.4)
+    result = embedded.predict(embedding, points=[click])
+    best = result.mask(result.best)
+    assert best[int(click[1]), int(click[0])]
+    assert 0.05 < best.mean() < 0.95

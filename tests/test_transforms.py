@@ -1,0 +1,157 @@
+"""Pictures of every kind become upright RGB, or one clear sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mobilesam.transforms import (
+    input_size_for,
+    read_image,
+    resize,
+    to_input_frame,
+    upscale_logits,
+)
+
+
+@pytest.fixture
+def photo() -> np.ndarray:
+    """A 6 x 4 picture whose left half is red and whose right half is blue."""
+    pixels = np.zeros((4, 6, 3), np.uint8)
+    pixels[:, :3, 0] = 255
+    pixels[:, 3:, 2] = 255
+    return pixels
+
+
+def _same(read: np.ndarray, expected: np.ndarray, tolerance: int = 0) -> None:
+    assert read.dtype == np.uint8
+    assert read.shape == expected.shape
+    assert np.abs(read.astype(int) - expected).max() <= tolerance
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_rotation_is_applied(photo: np.ndarray, orientation: int, tmp_path: Path) -> None:
+    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # Image.Transpose that the viewer inverts
+    stored = Image.fromarray(photo)
+    if orientation in undo:
+        stored = stored.transpose(Image.Transpose(undo[orientation]))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "photo.png"
+    stored.save(path, exif=exif)
+    _same(read_image(path), photo)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "P", "CMYK", "RGBA"])
+def test_colour_modes(photo: np.ndarray, mode: str) -> None:
+    _same(read_image(Image.fromarray(photo).convert(mode)), photo, tolerance=2)
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "LA"])
+def test_grey_modes(mode: str) -> None:
+    grey = np.array([[0, 255, 0], [255, 0, 255]], np.uint8)
+    expected = np.repeat(grey[..., None], 3, axis=2)
+    _same(read_image(Image.fromarray(grey).convert(mode)), expected)
+
+
+def test_16_bit_is_scaled(tmp_path: Path) -> None:
+    values = np.array([[0, 32768, 65535]], np.uint16)
+    path = tmp_path / "deep.png"
+    Image.fromarray(values).save(path)
+    assert read_image(path)[0, :, 0].tolist() == [0, 128, 255]
+
+
+def test_transparency_is_laid_over_white() -> None:
+    clear = Image.new("RGBA", (3, 2), (10, 20, 30, 0))
+    _same(read_image(clear), np.full((2, 3, 3), 255))
+
+
+def test_an_animation_gives_its_first_frame(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (5, 5), colour) for colour in ("red", "blue")]
+    path = tmp_path / "moving.gif"
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    _same(read_image(path), np.broadcast_to(np.array([255, 0, 0]), (5, 5, 3)), tolerance=2)
+
+
+def test_arrays_pass_through(photo: np.ndarray) -> None:
+    _same(read_image(photo[:, ::-1]), photo[:, ::-1])
+    assert read_image(photo[:, ::-1]).flags["C_CONTIGUOUS"]
+
+
+@pytest.mark.parametrize(
+    ("image", "error", "words"),
+    [
+        (np.zeros((4, 4, 3)), TypeError, "uint8.*float64"),
+        (np.zeros((4, 4), np.uint8), ValueError, r"\(H, W, 3\).*got \(4, 4\)"),
+        (np.zeros((4, 4, 4), np.uint8), ValueError, r"got \(4, 4, 4\)"),
+        (np.zeros((0, 4, 3), np.uint8), ValueError, "empty"),
+        (None, TypeError, "NoneType"),
+        (12, TypeError, "int"),
+        ("no-such-file.jpg", FileNotFoundError, "no-such-file.jpg"),
+    ],
+)
+def test_what_is_no_picture_is_refused(image: object, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        read_image(image)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("text.png", b"this is no picture", "not a picture"),
+        ("empty.jpg", b"", "empty"),
+        ("drawing.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not a picture"),
+    ],
+)
+def test_files_that_are_no_picture(tmp_path: Path, name: str, content: bytes, words: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=words):
+        read_image(path)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+def test_truncated_files_are_refused(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"cut.{suffix}"
+    noise = np.random.default_rng(0).integers(0, 255, (200, 200, 3), np.uint8)
+    Image.fromarray(noise).save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ValueError, match=r"damaged or cut off|not a picture"):
+        read_image(path)
+
+
+def test_a_picture_bomb_is_refused_before_decoding(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.png"
+    Image.new("1", (10_000, 10_000)).save(path)
+    with pytest.raises(ValueError, match=r"10000×10000.*50 million"):
+        read_image(path)
+
+
+@pytest.mark.parametrize(
+    ("original", "side", "expected"),
+    [((427, 640), 1024, (683, 1024)), ((1, 5000), 512, (1, 512)), ((64, 64), 1024, (1024, 1024))],
+)
+def test_input_sizes(original: tuple, side: int, expected: tuple) -> None:
+    assert input_size_for(original, side) == expected
+
+
+def test_coordinates_scale_per_axis() -> None:
+    scaled = to_input_frame(np.array([[640.0, 427.0]]), (427, 640), (683, 1024))
+    assert scaled.tolist() == [[1024.0, 683.0]]
+
+
+def test_logits_come_back_to_the_photo() -> None:
+    low_res = torch.full((1, 256, 256), -5.0)
+    low_res[0, : 683 // 4, :128] = 5.0  # the left half of what the photo covers
+    mask = upscale_logits(low_res, (683, 1024), 1024, (427, 640))[0] > 0
+    assert mask.shape == (427, 640)
+    assert mask[:420, :318].all()
+    assert not mask[:, 322:].any()
+
+
+def test_resizing_to_the_same_size_changes_nothing(photo: np.ndarray) -> None:
+    assert resize(photo, (4, 6)) is photo
