@@ -1,0 +1,1 @@
+"""Training and validation of promptable segmentation models. Needs neither Gradio nor a network."""
