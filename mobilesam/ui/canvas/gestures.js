@@ -1,0 +1,228 @@
+// Pointer gestures on the stage, for mouse, pen and touch alike.
+
+const LONG_PRESS_MS = 500;
+
+function attachGestures(parts, view, prompts, page) {
+  const { stage } = parts;
+  const pointers = new Map(); // pointer id → stage position
+  let gesture = null;
+  let pinch = null;
+  let pressTimer = 0;
+  let spaceHeld = false;
+
+  function positionOf(event) {
+    const bounds = stage.getBoundingClientRect();
+    return { x: event.clientX - bounds.left, y: event.clientY - bounds.top };
+  }
+
+  function isOnStage(event) {
+    return event.target instanceof Node && !event.target.closest?.("button");
+  }
+
+  // What lies under a position: the box's badge, a handle, a point, or nothing.
+  function hit(at, isTouch) {
+    const reach = isTouch ? 22 : 12;
+    const badge = view.boxBadge();
+    if (badge && distance(badge, at) <= reach) return { kind: "badge" };
+    for (let index = prompts.points.length - 1; index >= 0; index -= 1) {
+      const point = prompts.points[index];
+      const place = view.toStage({ x: point.x + 0.5, y: point.y + 0.5 });
+      if (distance(place, at) <= reach) return { kind: "point", index };
+    }
+    const handle = view.boxHandles().find((entry) => distance(entry, at) <= (isTouch ? 20 : 10));
+    return handle ? { kind: "handle", handle } : null;
+  }
+
+  function begin(event, at) {
+    const isTouch = event.pointerType === "touch";
+    const base = { at, from: at, isTouch, moved: false, id: event.pointerId };
+    if (event.button === 1 || spaceHeld || page.tool === "pan") return { ...base, kind: "pan" };
+    const target = hit(at, isTouch);
+    if (target && event.button === 0) return { ...base, ...target };
+    if (event.button === 2) return { ...base, kind: "press", label: 0 };
+    const label = event.shiftKey || page.tool === "exclude" ? 0 : 1;
+    if (page.tool === "sketch") return { ...base, kind: "stroke", label, path: [view.toPhoto(at)] };
+    if (isTouch && page.tool !== "box") {
+      pressTimer = setTimeout(() => longPress(at), LONG_PRESS_MS);
+      return { ...base, kind: "touch", label };
+    }
+    return { ...base, kind: "press", label, canDrag: event.button === 0 };
+  }
+
+  function longPress(at) {
+    if (!gesture || gesture.kind !== "touch") return;
+    gesture = { ...gesture, kind: "done" };
+    navigator.vibrate?.(15);
+    page.addPoint(view.toPhoto(at), 0);
+  }
+
+  function onDown(event) {
+    if (!view.photo || page.isOpening || !isOnStage(event)) return;
+    stage.focus({ preventScroll: true });
+    page.hideCursor();
+    const at = positionOf(event);
+    pointers.set(event.pointerId, at);
+    stage.setPointerCapture(event.pointerId);
+    if (pointers.size === 2) {
+      cancel();
+      const [a, b] = [...pointers.values()];
+      pinch = { span: distance(a, b), middle: { x: (a.x + b.x) / 2, y: (a.y + b.y) / 2 } };
+    } else if (pointers.size === 1) {
+      gesture = begin(event, at);
+      if (event.pointerType === "mouse") event.preventDefault();
+    }
+  }
+
+  function onMove(event) {
+    const at = positionOf(event);
+    if (!pointers.has(event.pointerId)) {
+      if (event.pointerType !== "touch") hover(at);
+      return;
+    }
+    pointers.set(event.pointerId, at);
+    if (pinch && pointers.size === 2) movePinch();
+    else if (gesture && gesture.id === event.pointerId) moveGesture(at);
+  }
+
+  function movePinch() {
+    const [a, b] = [...pointers.values()];
+    const span = distance(a, b);
+    const middle = { x: (a.x + b.x) / 2, y: (a.y + b.y) / 2 };
+    view.panBy(middle.x - pinch.middle.x, middle.y - pinch.middle.y);
+    view.zoomBy(span / Math.max(1, pinch.span), middle);
+    pinch = { span, middle };
+    page.zoomChanged();
+  }
+
+  function moveGesture(at) {
+    const slack = gesture.isTouch ? 10 : 4;
+    const started = !gesture.moved && distance(at, gesture.from) > slack;
+    if (started) {
+      gesture.moved = true;
+      clearTimeout(pressTimer);
+      if (gesture.kind === "touch" && view.isZoomed) gesture.kind = "pan";
+      if (gesture.kind === "point" || gesture.kind === "handle") prompts.remember();
+    }
+    const last = gesture.at;
+    gesture.at = at;
+    if (gesture.kind === "stroke") {
+      if (distance(at, view.toStage(gesture.path[gesture.path.length - 1])) >= 3) {
+        gesture.path.push(view.toPhoto(at));
+      }
+      view.live.stroke = gesture.path;
+      view.redraw("marks");
+    }
+    if (!gesture.moved) return;
+    const position = view.toPhoto(at);
+    if (gesture.kind === "pan") view.panBy(at.x - last.x, at.y - last.y);
+    else if (gesture.kind === "press" && gesture.canDrag) {
+      view.live.band = boxBetween(view.toPhoto(gesture.from), position, view.photo);
+      view.redraw("marks");
+    } else if (gesture.kind === "point") {
+      prompts.movePoint(gesture.index, pixelAt(position, view.photo));
+    } else if (gesture.kind === "handle") moveHandle(position);
+  }
+
+  function moveHandle(position) {
+    if (!prompts.box) return;
+    const box = [...prompts.box];
+    const [sideX, sideY] = gesture.handle.sides;
+    const { width, height } = view.photo;
+    if (sideX === 0) box[0] = clamp(Math.round(position.x), 0, box[2] - 1);
+    if (sideX === 2) box[2] = clamp(Math.round(position.x), box[0] + 1, width);
+    if (sideY === 1) box[1] = clamp(Math.round(position.y), 0, box[3] - 1);
+    if (sideY === 3) box[3] = clamp(Math.round(position.y), box[1] + 1, height);
+    prompts.reshapeBox(box);
+  }
+
+  function onUp(event) {
+    if (!pointers.delete(event.pointerId)) return;
+    if (pinch) {
+      if (pointers.size === 0) pinch = null;
+      return;
+    }
+    if (!gesture || gesture.id !== event.pointerId) return;
+    const ended = gesture;
+    cancel();
+    finish(ended);
+  }
+
+  function finish(ended) {
+    const position = view.toPhoto(ended.at);
+    if (ended.kind === "badge" && !ended.moved) prompts.setBox(null);
+    else if (ended.kind === "point" && !ended.moved) prompts.removePoint(ended.index);
+    else if (ended.kind === "stroke") page.addStroke(ended.path, ended.label);
+    else if ((ended.kind === "press" || ended.kind === "touch") && !ended.moved) {
+      page.addPoint(position, ended.label);
+    } else if (ended.kind === "press" && ended.canDrag) {
+      page.addBox(view.toPhoto(ended.from), position);
+    } else if (ended.moved && (ended.kind === "point" || ended.kind === "handle")) page.settle();
+  }
+
+  function cancel() {
+    clearTimeout(pressTimer);
+    gesture = null;
+    view.live.band = null;
+    view.live.stroke = null;
+    view.redraw("marks");
+  }
+
+  function onCancel(event) {
+    pointers.delete(event.pointerId);
+    if (pointers.size === 0) pinch = null;
+    const moved = gesture?.moved && (gesture.kind === "point" || gesture.kind === "handle");
+    cancel();
+    if (moved) page.settle();
+  }
+
+  function hover(at) {
+    const target = view.photo ? hit(at, false) : null;
+    const index = target?.kind === "point" ? target.index : null;
+    if (index !== view.live.hover) {
+      view.live.hover = index;
+      view.redraw("marks");
+    }
+    const shapes = { badge: "pointer", point: "pointer", handle: target?.handle?.cursor };
+    stage.style.cursor = target ? shapes[target.kind] : "";
+  }
+
+  function onWheel(event) {
+    if (!view.photo || !(event.ctrlKey || event.metaKey)) return;
+    event.preventDefault();
+    const pixels = event.deltaMode === 1 ? event.deltaY * 16 : event.deltaY;
+    view.zoomBy(Math.exp(-clamp(pixels, -200, 200) * 0.0035), positionOf(event));
+    page.zoomChanged();
+  }
+
+  // Keep the page from scrolling only where a finger does something on the photo.
+  function onTouchStart(event) {
+    if (!view.photo || !event.cancelable) return;
+    const touch = event.touches[0];
+    const isBusy = event.touches.length > 1 || hit(positionOf(touch), true);
+    if (isBusy && isOnStage(event)) event.preventDefault();
+  }
+
+  stage.addEventListener("pointerdown", onDown);
+  stage.addEventListener("pointermove", onMove);
+  stage.addEventListener("pointerup", onUp);
+  stage.addEventListener("pointercancel", onCancel);
+  stage.addEventListener("pointerleave", () => hover({ x: -99, y: -99 }));
+  stage.addEventListener("contextmenu", (event) => event.preventDefault());
+  stage.addEventListener("wheel", onWheel, { passive: false });
+  stage.addEventListener("touchstart", onTouchStart, { passive: false });
+  stage.addEventListener("touchmove", (event) => {
+    if (event.touches.length > 1 && event.cancelable) event.preventDefault();
+  }, { passive: false });
+  stage.addEventListener("keydown", (event) => {
+    if (event.key === " ") {
+      spaceHeld = true;
+      event.preventDefault();
+    }
+  });
+  stage.addEventListener("keyup", (event) => {
+    if (event.key === " ") spaceHeld = false;
+  });
+  stage.addEventListener("blur", () => {
+    spaceHeld = false;
+  });
+}

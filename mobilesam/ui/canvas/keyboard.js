@@ -1,0 +1,95 @@
+// Everything the mouse can do, from the keyboard, while the stage has the focus.
+
+function attachKeyboard(parts, view, prompts, page) {
+  let corner = null; // the first corner of a box, after B
+
+  function cursor() {
+    if (!view.live.cursor) {
+      view.live.cursor = { x: view.photo.width / 2, y: view.photo.height / 2 };
+    }
+    return view.live.cursor;
+  }
+
+  function move(dx, dy, isFast) {
+    const place = cursor();
+    const step = Math.max(1, (Math.max(view.photo.width, view.photo.height) / 100) / view.zoom);
+    const length = isFast ? 5 * step : step;
+    place.x = clamp(place.x + dx * length, 0, view.photo.width - 0.5);
+    place.y = clamp(place.y + dy * length, 0, view.photo.height - 0.5);
+    view.reveal(place);
+    if (corner) view.live.band = boxBetween(corner, place, view.photo);
+    view.redraw("marks");
+    page.announce(`${Math.floor(place.x)}, ${Math.floor(place.y)}`);
+  }
+
+  function markCorner() {
+    const place = { ...cursor() };
+    if (corner) {
+      const first = corner;
+      forgetCorner();
+      page.addBox(first, place);
+      return;
+    }
+    corner = place;
+    view.live.corner = place;
+    view.redraw("marks");
+    page.announce("First corner of the box. Move on and press B again; Escape stops.");
+  }
+
+  function forgetCorner() {
+    corner = null;
+    view.live.corner = null;
+    view.live.band = null;
+    view.redraw("marks");
+  }
+
+  function removeNearest() {
+    if (prompts.points.length === 0) {
+      if (prompts.box) prompts.setBox(null);
+      return;
+    }
+    const place = view.live.cursor;
+    let nearest = prompts.points.length - 1;
+    if (place) {
+      const far = prompts.points.map((point) => distance(point, place));
+      nearest = far.indexOf(Math.min(...far));
+    }
+    prompts.removePoint(nearest);
+  }
+
+  const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+
+  // Returns whether the key meant something.
+  function press(event) {
+    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+    if (ARROWS[event.key]) move(...ARROWS[event.key], event.shiftKey);
+    else if (key === "Enter") page.addPoint(cursor(), event.shiftKey ? 0 : 1);
+    else if (key === "b") markCorner();
+    else if (key === "Escape") forgetCorner();
+    else if (key === "Delete" || key === "Backspace") removeNearest();
+    else if (key === "+" || key === "=") page.zoom(1.25, view.live.cursor);
+    else if (key === "-") page.zoom(0.8, view.live.cursor);
+    else if (key === "0") page.zoom(0);
+    else if (/^[1-5]$/.test(key)) page.setTool(TOOLS[Number(key) - 1].name);
+    else return false;
+    return true;
+  }
+
+  parts.stage.addEventListener("keydown", (event) => {
+    if (!view.photo || page.isOpening || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (press(event)) event.preventDefault();
+  });
+
+  // Undo and redo work from anywhere on the page but text fields.
+  document.addEventListener("keydown", (event) => {
+    const isText = event.target.closest?.("textarea, input:not([type=range]), [contenteditable]");
+    if (!parts.host.isConnected || isText || !(event.ctrlKey || event.metaKey)) return;
+    const key = event.key.toLowerCase();
+    if (key !== "z" && key !== "y") return;
+    event.preventDefault();
+    if (key === "y" || event.shiftKey) prompts.redo();
+    else prompts.undo();
+  });
+
+  return { forgetCorner };
+}

@@ -1,0 +1,102 @@
+// The candidate masks of the last answer. The one to be seen is decoded first, the others when it
+// is on the screen; colour and outline come when a mask is drawn.
+
+async function decodeMask(png) {
+  const picture = new Image();
+  picture.src = png;
+  await picture.decode();
+  const alpha = document.createElement("canvas");
+  alpha.width = picture.naturalWidth;
+  alpha.height = picture.naturalHeight;
+  alpha.getContext("2d").drawImage(picture, 0, 0);
+  return alpha;
+}
+
+function createMasks() {
+  let candidates = []; // [{ png, alpha: canvas or null, score, area }]
+  let chosen = 0;
+
+  return {
+    show(answered, best, alpha) {
+      candidates = answered.map((mask) => ({ ...mask, alpha: null }));
+      candidates[best].alpha = alpha;
+      chosen = best;
+    },
+    async decodeRest() {
+      const missing = candidates.filter(({ alpha }) => !alpha);
+      for (const mask of missing) mask.alpha = await decodeMask(mask.png);
+    },
+    choose(index) {
+      chosen = clamp(index, 0, candidates.length - 1);
+    },
+    clear() {
+      candidates = [];
+      chosen = 0;
+    },
+    get all() {
+      return candidates;
+    },
+    get index() {
+      return chosen;
+    },
+    get current() {
+      return candidates[chosen] || null;
+    },
+  };
+}
+
+// Paint a mask into `context`, whose transform maps the photo's pixels to device pixels: a fill of
+// `opacity`, and a line of even width at any zoom, light-cased so that it shows on any photo.
+function createMaskPainter() {
+  const shape = document.createElement("canvas");
+  const line = document.createElement("canvas");
+  const DIAGONALS = [[0.7, 0.7], [-0.7, 0.7], [0.7, -0.7], [-0.7, -0.7]];
+  const SIDES = [...DIAGONALS, [1, 0], [-1, 0], [0, 1], [0, -1]];
+
+  function prepare(canvas, like) {
+    if (canvas.width !== like.width || canvas.height !== like.height) {
+      canvas.width = like.width;
+      canvas.height = like.height;
+    }
+    const context = canvas.getContext("2d");
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.globalCompositeOperation = "source-over";
+    context.clearRect(0, 0, canvas.width, canvas.height);
+    return context;
+  }
+
+  function fill(context, color) {
+    context.globalCompositeOperation = "source-in";
+    context.fillStyle = color;
+    context.fillRect(0, 0, context.canvas.width, context.canvas.height);
+  }
+
+  // The shape moved a little to each side, less the shape itself: its outline.
+  function drawLine(context, ratio) {
+    const pen = prepare(line, context.canvas);
+    for (const [dx, dy] of DIAGONALS) pen.drawImage(shape, 3.4 * ratio * dx, 3.4 * ratio * dy);
+    fill(pen, "rgba(0, 0, 0, 0.55)");
+    pen.globalCompositeOperation = "source-over";
+    for (const [dx, dy] of SIDES) pen.drawImage(shape, 2 * ratio * dx, 2 * ratio * dy);
+    pen.globalCompositeOperation = "destination-out";
+    pen.drawImage(shape, 0, 0);
+    context.drawImage(line, 0, 0);
+  }
+
+  return function paint(context, alpha, size, transform, { color, opacity, ratio }) {
+    const pen = prepare(shape, context.canvas);
+    const scaleX = (transform.scale * size.width * ratio) / alpha.width;
+    const scaleY = (transform.scale * size.height * ratio) / alpha.height;
+    pen.setTransform(scaleX, 0, 0, scaleY, transform.dx * ratio, transform.dy * ratio);
+    pen.imageSmoothingEnabled = Math.max(scaleX, scaleY) < 3 * ratio;
+    pen.drawImage(alpha, 0, 0);
+    pen.setTransform(1, 0, 0, 1, 0, 0);
+    fill(pen, color);
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.clearRect(0, 0, context.canvas.width, context.canvas.height);
+    context.globalAlpha = opacity;
+    context.drawImage(shape, 0, 0);
+    context.globalAlpha = 1;
+    drawLine(context, ratio);
+  };
+}

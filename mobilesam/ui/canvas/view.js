@@ -1,0 +1,316 @@
+// The stage: three layers (photo, mask, marks) under one zoom, each redrawn only when it changes.
+
+const MAX_ZOOM = 16;
+const POINT_RADIUS = 9; // CSS pixels
+const INCLUDE_COLOR = "#0b63e5";
+const EXCLUDE_COLOR = "#e8590c";
+
+function createView(parts, prompts, masks, look) {
+  const paintMask = createMaskPainter();
+  const layers = { photo: parts.photoLayer, mask: parts.maskLayer, marks: parts.markLayer };
+  const dirty = new Set();
+  let frame = 0;
+  let photo = null; // { source, width, height }: source is drawn, the size is the photo's own
+  let box = { width: 1, height: 1 }; // the stage, CSS pixels
+  let ratio = 1; // device pixels per CSS pixel
+  let zoom = 1; // 1 shows the whole photo
+  let center = { x: 0, y: 0 }; // the photo's pixel in the middle of the stage
+  let afterPaint = [];
+  const live = { cursor: null, band: null, stroke: null, hover: null, corner: null };
+
+  function fitScale() {
+    if (!photo) return 1;
+    const margin = box.width > 600 ? 16 : 0;
+    return Math.min(
+      (box.width - 2 * margin) / photo.width,
+      (box.height - 2 * margin) / photo.height,
+    );
+  }
+
+  function transform() {
+    const scale = fitScale() * zoom;
+    return {
+      scale,
+      dx: box.width / 2 - center.x * scale,
+      dy: box.height / 2 - center.y * scale,
+    };
+  }
+
+  function keepInside() {
+    if (!photo) return;
+    const scale = fitScale() * zoom;
+    for (const [axis, side] of [["x", "width"], ["y", "height"]]) {
+      const half = box[side] / 2 / scale;
+      const low = Math.min(half, photo[side] / 2);
+      center[axis] = clamp(center[axis], low, photo[side] - low);
+    }
+  }
+
+  function redraw(...names) {
+    for (const name of names.length ? names : Object.keys(layers)) dirty.add(name);
+    if (!frame) frame = requestAnimationFrame(draw);
+  }
+
+  function start(canvas) {
+    const context = canvas.getContext("2d");
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.clearRect(0, 0, canvas.width, canvas.height);
+    return context;
+  }
+
+  function draw() {
+    frame = 0;
+    if (dirty.has("photo")) drawPhoto();
+    if (dirty.has("mask")) drawMask();
+    if (dirty.has("marks")) drawMarks();
+    dirty.clear();
+    const { scale, dx, dy } = transform();
+    parts.stage.dataset.transform = `${scale} ${dx} ${dy}`; // for tests and benchmarks
+    const done = afterPaint;
+    afterPaint = [];
+    for (const callback of done) callback();
+  }
+
+  function drawPhoto() {
+    const context = start(layers.photo);
+    if (!photo) return;
+    const { scale, dx, dy } = transform();
+    const width = Math.max(photo.width * scale, 1); // a 1-pixel-wide photo stays visible
+    const height = Math.max(photo.height * scale, 1);
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    context.imageSmoothingQuality = "high";
+    context.imageSmoothingEnabled = (scale * photo.width) / photo.source.width < 4;
+    context.drawImage(photo.source, dx, dy, width, height);
+  }
+
+  function drawMask() {
+    const context = start(layers.mask);
+    const mask = masks.current;
+    if (photo && mask) paintMask(context, mask.alpha, photo, transform(), { ...look, ratio });
+  }
+
+  function drawMarks() {
+    const context = start(layers.marks);
+    if (!photo) return;
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    if (prompts.box) drawBox(context, prompts.box, true);
+    if (live.band) drawBox(context, live.band, false);
+    if (live.stroke) drawStroke(context, live.stroke);
+    prompts.points.forEach((point, index) => drawPoint(context, point, index === live.hover));
+    if (live.corner) drawCross(context, toStage(live.corner), 7);
+    if (live.cursor) drawCross(context, toStage(live.cursor), 14);
+  }
+
+  // A light line over a dark one shows on any photo.
+  function cased(context, width, color = "#fff") {
+    context.lineWidth = width + 2;
+    context.strokeStyle = "rgba(0, 0, 0, 0.55)";
+    context.stroke();
+    context.lineWidth = width;
+    context.strokeStyle = color;
+    context.stroke();
+  }
+
+  function drawPoint(context, point, isHovered) {
+    const { x, y } = toStage({ x: point.x + 0.5, y: point.y + 0.5 });
+    const radius = POINT_RADIUS + (isHovered ? 2 : 0);
+    context.beginPath();
+    context.arc(x, y, radius + 2, 0, 2 * Math.PI);
+    context.fillStyle = "#fff";
+    context.shadowColor = "rgba(0, 0, 0, 0.45)";
+    context.shadowBlur = 4 * ratio;
+    context.fill();
+    context.shadowColor = "transparent";
+    context.beginPath();
+    context.arc(x, y, radius, 0, 2 * Math.PI);
+    context.fillStyle = point.label === 1 ? INCLUDE_COLOR : EXCLUDE_COLOR;
+    context.fill();
+    context.beginPath();
+    context.moveTo(x - 4.5, y);
+    context.lineTo(x + 4.5, y);
+    if (point.label === 1) {
+      context.moveTo(x, y - 4.5);
+      context.lineTo(x, y + 4.5);
+    }
+    context.lineWidth = 2.2;
+    context.lineCap = "round";
+    context.strokeStyle = "#fff";
+    context.stroke();
+  }
+
+  function drawBox(context, [x0, y0, x1, y1], hasHandles) {
+    const a = toStage({ x: x0, y: y0 });
+    const b = toStage({ x: x1, y: y1 });
+    context.beginPath();
+    context.rect(a.x, a.y, b.x - a.x, b.y - a.y);
+    context.setLineDash(hasHandles ? [] : [6, 4]);
+    cased(context, 2);
+    context.setLineDash([]);
+    if (!hasHandles) return;
+    for (const handle of boxHandles()) {
+      context.beginPath();
+      context.arc(handle.x, handle.y, 5, 0, 2 * Math.PI);
+      context.fillStyle = "#fff";
+      context.fill();
+      context.lineWidth = 1.5;
+      context.strokeStyle = "rgba(0, 0, 0, 0.7)";
+      context.stroke();
+    }
+    const badge = boxBadge();
+    context.beginPath();
+    context.arc(badge.x, badge.y, 10, 0, 2 * Math.PI);
+    context.fillStyle = "#1f2328";
+    context.fill();
+    context.beginPath();
+    for (const [dx, dy] of [[1, 1], [1, -1]]) {
+      context.moveTo(badge.x - 3.5 * dx, badge.y - 3.5 * dy);
+      context.lineTo(badge.x + 3.5 * dx, badge.y + 3.5 * dy);
+    }
+    context.lineWidth = 2;
+    context.strokeStyle = "#fff";
+    context.stroke();
+  }
+
+  function drawStroke(context, path) {
+    context.beginPath();
+    path.map(toStage).forEach(({ x, y }, index) => {
+      if (index) context.lineTo(x, y);
+      else context.moveTo(x, y);
+    });
+    context.lineJoin = "round";
+    context.lineCap = "round";
+    cased(context, 3);
+  }
+
+  function drawCross(context, { x, y }, reach) {
+    context.beginPath();
+    for (const [dx, dy] of [[1, 0], [-1, 0], [0, 1], [0, -1]]) {
+      context.moveTo(x + 3 * dx, y + 3 * dy);
+      context.lineTo(x + reach * dx, y + reach * dy);
+    }
+    context.lineCap = "round";
+    cased(context, 2.5);
+  }
+
+  function toStage({ x, y }) {
+    const { scale, dx, dy } = transform();
+    return { x: x * scale + dx, y: y * scale + dy };
+  }
+
+  function toPhoto({ x, y }) {
+    const { scale, dx, dy } = transform();
+    return { x: (x - dx) / scale, y: (y - dy) / scale };
+  }
+
+  // Corner handles always, edge handles where there is room; `sides` index into [x0, y0, x1, y1].
+  function boxHandles() {
+    if (!prompts.box) return [];
+    const [x0, y0, x1, y1] = prompts.box;
+    const a = toStage({ x: x0, y: y0 });
+    const b = toStage({ x: x1, y: y1 });
+    const handles = [
+      { x: a.x, y: a.y, sides: [0, 1], cursor: "nwse-resize" },
+      { x: b.x, y: a.y, sides: [2, 1], cursor: "nesw-resize" },
+      { x: b.x, y: b.y, sides: [2, 3], cursor: "nwse-resize" },
+      { x: a.x, y: b.y, sides: [0, 3], cursor: "nesw-resize" },
+    ];
+    const middle = { x: (a.x + b.x) / 2, y: (a.y + b.y) / 2 };
+    if (b.x - a.x > 64) {
+      handles.push({ x: middle.x, y: a.y, sides: [null, 1], cursor: "ns-resize" });
+      handles.push({ x: middle.x, y: b.y, sides: [null, 3], cursor: "ns-resize" });
+    }
+    if (b.y - a.y > 64) {
+      handles.push({ x: a.x, y: middle.y, sides: [0, null], cursor: "ew-resize" });
+      handles.push({ x: b.x, y: middle.y, sides: [2, null], cursor: "ew-resize" });
+    }
+    return handles;
+  }
+
+  // Where the box can be closed: off its upper right corner, but always on the stage.
+  function boxBadge() {
+    if (!prompts.box) return null;
+    const corner = toStage({ x: prompts.box[2], y: prompts.box[1] });
+    return {
+      x: clamp(corner.x + 18, 12, box.width - 12),
+      y: clamp(corner.y - 18, 12, box.height - 12),
+    };
+  }
+
+  function resize() {
+    const bounds = parts.stage.getBoundingClientRect();
+    box = { width: Math.max(1, bounds.width), height: Math.max(1, bounds.height) };
+    ratio = Math.min(window.devicePixelRatio || 1, 2);
+    for (const canvas of Object.values(layers)) {
+      canvas.width = Math.round(box.width * ratio);
+      canvas.height = Math.round(box.height * ratio);
+    }
+    keepInside();
+    if (frame) cancelAnimationFrame(frame);
+    for (const name of Object.keys(layers)) dirty.add(name);
+    draw(); // at once: an emptied canvas would flash
+  }
+
+  return {
+    live,
+    redraw,
+    resize,
+    toStage,
+    toPhoto,
+    boxHandles,
+    boxBadge,
+    get photo() {
+      return photo;
+    },
+    get zoom() {
+      return zoom;
+    },
+    // CSS pixels per pixel of the photo.
+    get scale() {
+      return transform().scale;
+    },
+    get isZoomed() {
+      return zoom > 1.001;
+    },
+    show(next) {
+      photo = next;
+      zoom = 1;
+      center = next ? { x: next.width / 2, y: next.height / 2 } : { x: 0, y: 0 };
+      Object.assign(live, { cursor: null, band: null, stroke: null, hover: null, corner: null });
+      redraw();
+    },
+    // Zoom by a factor; `anchor` (stage position) stays where it is.
+    zoomBy(factor, anchor = { x: box.width / 2, y: box.height / 2 }) {
+      if (!photo) return;
+      const fixed = toPhoto(anchor);
+      zoom = clamp(zoom * factor, 1, MAX_ZOOM);
+      const { scale } = transform();
+      center.x = fixed.x - (anchor.x - box.width / 2) / scale;
+      center.y = fixed.y - (anchor.y - box.height / 2) / scale;
+      keepInside();
+      redraw();
+    },
+    panBy(dx, dy) {
+      const { scale } = transform();
+      center.x -= dx / scale;
+      center.y -= dy / scale;
+      keepInside();
+      redraw();
+    },
+    fit() {
+      zoom = 1;
+      keepInside();
+      redraw();
+    },
+    // Bring a photo position into sight.
+    reveal(position) {
+      const at = toStage(position);
+      const margin = 24;
+      const dx = clamp(at.x, margin, box.width - margin) - at.x;
+      const dy = clamp(at.y, margin, box.height - margin) - at.y;
+      if (dx || dy) this.panBy(dx, dy);
+    },
+    whenPainted(callback) {
+      afterPaint.push(callback);
+    },
+  };
+}

@@ -1,0 +1,158 @@
+"""The page: one `PromptCanvas`, one session per visitor, and the events between them."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.processing_utils import save_bytes_to_cache
+from PIL import Image, ImageOps
+
+from mobilesam.ui import segment
+from mobilesam.ui.models import FALLBACK, ModelShelf
+from mobilesam.ui.prompt_canvas import PromptCanvas
+from mobilesam.ui.sessions import DEFAULT_BUDGET_BYTES, MemoryBudget, Session
+
+EXAMPLES_FOLDER = Path(__file__).resolve().parents[2] / "examples"
+THUMBNAIL_SIDE = 240  # px, longest side of an example's thumbnail
+TITLE = "MobileSAM: click anything in a photo, get its mask"
+
+LAUNCH_OPTIONS: dict[str, Any] = {
+    "max_file_size": "20mb",
+    "state_session_capacity": 256,
+    "ssr_mode": False,
+    "enable_monitoring": False,
+    "run_history": False,
+    "show_error": False,
+    "footer_links": ["gradio", "settings"],
+}
+
+# One event at a time from each page, and the last one is never lost.
+_PAGE_EVENT: dict[str, Any] = {
+    "trigger_mode": "always_last",
+    "show_progress": "hidden",
+    "api_visibility": "private",
+}
+
+
+def build_demo(
+    model: str | None = None,
+    checkpoint: str | Path | None = None,
+    *,
+    examples_folder: str | Path = EXAMPLES_FOLDER,
+    fetch_official: bool = True,
+    budget_bytes: int = DEFAULT_BUDGET_BYTES,
+    models: ModelShelf | None = None,
+) -> gr.Blocks:
+    """Build the demo's page; `launch(**LAUNCH_OPTIONS)` serves it.
+
+    Args:
+        model: Name of the model that answers; by default the official MobileSAM where its
+            checkpoint is on this machine, else the embedded model.
+        checkpoint: A checkpoint file that goes before `model`.
+        examples_folder: Folder of the example photographs (`*.jpg`).
+        fetch_official: Download a missing official checkpoint in the background, unless the
+            embedded model or a file was asked for.
+        budget_bytes: Bound on what all sessions hold in memory together.
+        models: Ready-made models, instead of `model` and `checkpoint`.
+
+    Raises:
+        CheckpointError: The checkpoint file cannot be used.
+        ValueError: There is no model of that name.
+    """
+    shelf = models or ModelShelf(model, checkpoint)
+    budget = MemoryBudget(budget_bytes)
+    examples = find_examples(Path(examples_folder))
+    if fetch_official and models is None and checkpoint is None and model != FALLBACK:
+        shelf.start_download()
+
+    with gr.Blocks(
+        title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(600, 3600)
+    ) as demo:
+        session = gr.State(Session())
+        canvas = PromptCanvas(examples=thumbnails(examples), models=shelf.status())
+        studio = segment.Studio(shelf, budget, _file_store(canvas.GRADIO_CACHE), examples)
+        _wire(demo, canvas, session, studio)
+    demo.queue(max_size=64)
+    return demo
+
+
+def _wire(demo: gr.Blocks, canvas: PromptCanvas, session: gr.State, studio: segment.Studio) -> None:
+    """Connect the page's events with their handlers."""
+
+    def open_picture(
+        message: Mapping[str, Any], visited: Session, request: gr.Request
+    ) -> tuple[Any, Session]:
+        update = gr.update(**segment.open_picture(studio, visited, message))
+        studio.budget.touch(visited, request.session_hash)
+        return update, visited
+
+    def encode_picture(
+        message: Mapping[str, Any], visited: Session, request: gr.Request
+    ) -> Iterator[Any]:
+        for props in segment.encode_picture(studio, visited, message):
+            studio.budget.touch(visited, request.session_hash)
+            yield gr.update(**props)
+
+    def ask_mask(message: Mapping[str, Any], visited: Session, request: gr.Request) -> Any:
+        studio.budget.touch(visited, request.session_hash)
+        return gr.update(**segment.answer_prompts(studio, visited, message))
+
+    def save_result(message: Mapping[str, Any], visited: Session, request: gr.Request) -> Any:
+        studio.budget.touch(visited, request.session_hash)
+        return gr.update(**segment.save_result(studio, visited, message))
+
+    def ask_models() -> Any:
+        return gr.update(models=studio.models.status())
+
+    def leave(request: gr.Request) -> None:
+        studio.budget.release_visitor(request.session_hash)
+
+    page = {"inputs": [canvas, session], "outputs": canvas, **_PAGE_EVENT}
+    canvas.open_picture(open_picture, **{**page, "outputs": [canvas, session]}, queue=False)
+    canvas.encode_picture(encode_picture, **page, concurrency_id="encode", concurrency_limit=1)
+    canvas.ask_mask(ask_mask, **page, queue=False)
+    canvas.save_result(save_result, **page, concurrency_id="save", concurrency_limit=1)
+    canvas.ask_models(ask_models, inputs=None, outputs=canvas, **_PAGE_EVENT, queue=False)
+    demo.load(ask_models, outputs=canvas, show_progress="hidden", api_visibility="private")
+    demo.unload(leave)
+
+
+def find_examples(folder: Path) -> dict[str, Path]:
+    """Return the example photographs of a folder by file name, in alphabetical order."""
+    return {path.name: path for path in sorted(folder.glob("*.jpg"))}
+
+
+def thumbnails(examples: Mapping[str, Path]) -> list[dict[str, str]]:
+    """Return name, title and a small data URI of each example photograph."""
+    entries = []
+    for name, path in examples.items():
+        with Image.open(path) as photo:
+            photo.draft("RGB", (2 * THUMBNAIL_SIDE, 2 * THUMBNAIL_SIDE))
+            small = ImageOps.exif_transpose(photo).convert("RGB")
+        small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+        buffer = io.BytesIO()
+        small.save(buffer, format="JPEG", quality=80)
+        data = base64.b64encode(buffer.getvalue()).decode("ascii")
+        entries.append(
+            {
+                "name": name,
+                "title": path.stem.replace("_", " ").replace("-", " ").capitalize(),
+                "source": f"data:image/jpeg;base64,{data}",
+            }
+        )
+    return entries
+
+
+def _file_store(cache_folder: str) -> Any:
+    """Return the function by which handlers hand files to Gradio's web server."""
+
+    def store(data: bytes, file_name: str) -> dict[str, Any]:
+        path = save_bytes_to_cache(data, file_name, cache_folder)
+        return {"path": path, "orig_name": file_name, "meta": {"_type": "gradio.FileData"}}
+
+    return store

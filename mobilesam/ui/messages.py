@@ -1,0 +1,139 @@
+"""What the page sends: checked here, field by field, before the library sees any of it."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+MAX_POINTS = 64  # more are of no use to the decoder and cost memory
+DEFAULT_COLOR = (30, 144, 255)
+_HEX_COLOR = re.compile(r"#[0-9a-fA-F]{6}")
+
+
+class PromptError(ValueError):
+    """A prompt that cannot be answered; the text is one sentence for the visitor."""
+
+
+@dataclass(frozen=True)
+class PagePrompts:
+    """Checked prompts in pixels of the original photo.
+
+    Attributes:
+        points: `(x, y)` of each point.
+        labels: 1 for a point on the object, 0 for one beside it; one per point.
+        box: `(x0, y0, x1, y1)` or None.
+    """
+
+    points: tuple[tuple[float, float], ...]
+    labels: tuple[int, ...]
+    box: tuple[float, float, float, float] | None
+
+    def as_arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments for `Predictor.candidates`."""
+        return {
+            "points": list(self.points) or None,
+            "labels": list(self.labels) or None,
+            "box": self.box,
+        }
+
+
+def parse_prompts(value: Mapping[str, Any], original_size: tuple[int, int]) -> PagePrompts:
+    """Check the points and the box of one request.
+
+    Args:
+        value: The page's message; `points` is a list of `[x, y, label]`, `box` four numbers or
+            null.
+        original_size: `(height, width)` of the photo in pixels.
+
+    Raises:
+        PromptError: Something in the message cannot be a prompt for this photo.
+    """
+    points, labels = _parse_points(value.get("points"), original_size)
+    box = _parse_box(value.get("box"), original_size)
+    if not points and box is None:
+        raise PromptError("There is no point and no box yet; click on the photo to add one.")
+    return PagePrompts(points, labels, box)
+
+
+def _parse_points(
+    raw_points: Any, original_size: tuple[int, int]
+) -> tuple[tuple[tuple[float, float], ...], tuple[int, ...]]:
+    if raw_points is None:
+        return (), ()
+    if not _is_list(raw_points):
+        raise PromptError("The points must be a list of [x, y, label].")
+    if len(raw_points) > MAX_POINTS:
+        raise PromptError(f"At most {MAX_POINTS} points are taken; got {len(raw_points)}.")
+    points, labels = [], []
+    for number, raw_point in enumerate(raw_points, start=1):
+        if not _is_list(raw_point) or len(raw_point) != 3:
+            raise PromptError(f"Point {number} must be [x, y, label].")
+        x, y = (_number(entry, f"Point {number}") for entry in raw_point[:2])
+        _check_inside(x, y, original_size, f"Point {number}")
+        if isinstance(raw_point[2], bool) or raw_point[2] not in (0, 1):
+            raise PromptError(f"The label of point {number} must be 1 (include) or 0 (exclude).")
+        points.append((x, y))
+        labels.append(int(raw_point[2]))
+    return tuple(points), tuple(labels)
+
+
+def _parse_box(
+    raw_box: Any, original_size: tuple[int, int]
+) -> tuple[float, float, float, float] | None:
+    if raw_box is None:
+        return None
+    if not _is_list(raw_box) or len(raw_box) != 4:
+        raise PromptError("The box must be four numbers: left, top, right, bottom.")
+    x0, y0, x1, y1 = (_number(entry, "The box") for entry in raw_box)
+    _check_inside(x0, y0, original_size, "The box")
+    _check_inside(x1, y1, original_size, "The box")
+    if x1 <= x0 or y1 <= y0:
+        raise PromptError("The box must go from its upper left to its lower right corner.")
+    return x0, y0, x1, y1
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+
+
+def _number(value: Any, what: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise PromptError(f"{what} must have numbers for its position.")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise PromptError(f"{what} must have finite numbers for its position.")
+    return number
+
+
+def _check_inside(x: float, y: float, original_size: tuple[int, int], what: str) -> None:
+    height, width = original_size
+    if not (0 <= x <= width and 0 <= y <= height):
+        raise PromptError(f"{what} lies outside the photo, which is {width} x {height} pixels.")
+
+
+def parse_color(raw_color: Any) -> tuple[int, int, int]:
+    """Return RGB from "#rrggbb", or the default colour for anything else."""
+    if not isinstance(raw_color, str) or not _HEX_COLOR.fullmatch(raw_color):
+        return DEFAULT_COLOR
+    red, green, blue = bytes.fromhex(raw_color[1:])
+    return red, green, blue
+
+
+def parse_opacity(raw_opacity: Any) -> float:
+    """Return an opacity of 0 to 1, or 0.5 for anything that is no number."""
+    try:
+        return min(1.0, max(0.0, _number(raw_opacity, "The opacity")))
+    except PromptError:
+        return 0.5
+
+
+def parse_index(raw_index: Any, count: int, default: int) -> int:
+    """Return the chosen candidate's index, or the default one if there is no such candidate."""
+    is_index = isinstance(raw_index, int) and not isinstance(raw_index, bool)
+    return raw_index if is_index and 0 <= raw_index < count else default

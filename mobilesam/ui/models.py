@@ -1,0 +1,127 @@
+"""The models the page can answer with, and the download of the official one behind its back."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mobilesam.checkpoints import CheckpointError, resolve_checkpoint
+from mobilesam.predictor import Predictor
+from mobilesam.registry import MODELS, available, default_model_name, load_model
+
+LOGGER = logging.getLogger(__name__)
+
+OFFICIAL = "mobile_sam"
+FALLBACK = "embedded"
+
+
+class ModelShelf:
+    """Load each model once, share it read-only between visitors, and say which there are.
+
+    The page never waits for a network: it starts with a model that is on this machine, and the
+    official one joins the shelf when its download has arrived.
+
+    Args:
+        model: Registry name, or None for the official model where its checkpoint is on this
+            machine and the embedded one elsewhere.
+        checkpoint: A checkpoint file, which goes before `model`.
+        loader: Called with a name or path and `download=False`; `load_model` but for tests.
+    """
+
+    def __init__(
+        self,
+        model: str | None = None,
+        checkpoint: str | Path | None = None,
+        loader: Callable[..., Any] = load_model,
+    ) -> None:
+        self._loader = loader
+        self._lock = threading.Lock()
+        self._predictors: dict[str, Predictor] = {}
+        self._sources: dict[str, str] = {}
+        self._percent: int | None = None
+        self._to_fetch = OFFICIAL
+        self.notice = ""
+        if checkpoint is not None:
+            self.default = self._add(checkpoint)
+            return
+        wanted = model or default_model_name()
+        if wanted != FALLBACK and not available(wanted):
+            self._to_fetch = wanted
+            self.notice = f"{_title(wanted)} is not on this machine; the embedded model answers."
+            wanted = FALLBACK
+        self.default = self._add(wanted)
+        if self.default != OFFICIAL and available(OFFICIAL):
+            self._add(OFFICIAL)
+
+    def _add(self, source: str | Path) -> str:
+        """Load a model and return the name it goes by on the page."""
+        predictor = Predictor(self._loader(source, download=False))
+        name = predictor.model.name
+        with self._lock:
+            self._predictors[name] = predictor
+            self._sources[name] = Path(source).name
+        return name
+
+    def predictor(self, name: object = None) -> Predictor:
+        """Return the predictor of that name, or the default one for anything else."""
+        with self._lock:
+            known = isinstance(name, str) and name in self._predictors
+            return self._predictors[str(name) if known else self.default]
+
+    def start_download(self) -> threading.Thread | None:
+        """Fetch the official checkpoint, or the one asked for, unless it is here already."""
+        if self._to_fetch in self._predictors or self._percent is not None:
+            return None
+        self._percent = 0
+        thread = threading.Thread(target=self._download, name="checkpoint-download", daemon=True)
+        thread.start()
+        return thread
+
+    def _download(self) -> None:
+        def note_progress(done_bytes: int, total_bytes: int) -> None:
+            if total_bytes > 0:
+                self._percent = min(99, 100 * done_bytes // total_bytes)
+
+        name, title = self._to_fetch, _title(self._to_fetch)
+        try:
+            resolve_checkpoint(name, download=True, progress=note_progress)
+            self._add(name)
+            self.notice = f"The official {title} has arrived. Choose it above the photo."
+        except CheckpointError as error:
+            LOGGER.warning("The official %s could not be fetched: %s", title, error)
+            self.notice = (
+                f"The official {title} could not be fetched from here; "
+                "the embedded model answers instead."
+            )
+        except Exception:
+            LOGGER.exception("The official %s could not be loaded", title)
+            self.notice = f"The official {title} could not be loaded; see the server's log."
+        finally:
+            self._percent = None
+
+    def status(self) -> dict[str, Any]:
+        """Describe the shelf for the page: choices, default, notice and download progress."""
+        with self._lock:
+            names = list(self._predictors)
+        return {
+            "choices": [
+                {
+                    "name": name,
+                    "title": _title(name),
+                    "source": self._sources[name],
+                }
+                for name in names
+            ],
+            "standard": self.default,
+            "notice": self.notice,
+            "fetching": _title(self._to_fetch),
+            "percent": self._percent,
+        }
+
+
+def _title(name: str) -> str:
+    """Return what people call a model."""
+    return MODELS[name].title if name in MODELS else name

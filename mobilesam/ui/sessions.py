@@ -1,0 +1,139 @@
+"""What the server remembers of one visitor, and how much of it all visitors may hold together.
+
+A session holds nothing that cannot be computed again: when memory runs short its embedding is
+dropped, and the next click has it encoded once more without the visitor noticing.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from mobilesam.predictor import ImageEmbedding
+
+DEFAULT_BUDGET_BYTES = 384 * 1024**2  # about 96 embeddings of 1024 px pictures
+
+
+class Session:
+    """One browser tab: the photo it shows and that photo's embedding.
+
+    Lives in `gr.State`, which hands every visitor a deep copy of the initial value and keeps it by
+    reference from then on; a copy is therefore a fresh, empty session, never a shared one. No
+    dataclass: Gradio would turn one into a dictionary, tensors and all, with every update.
+
+    Attributes:
+        picture_id: Random name of the photo now shown, "" before the first one.
+        source: The photo's file, from which everything else can be made again.
+        title: File name for the visitor.
+        original_size: `(height, width)` of the photo, EXIF rotation applied.
+        pixels: (H, W, 3) uint8, held only from opening the photo to the end of its encoding.
+        embedding: The encoded photo, or None when not yet encoded or cleared to save memory.
+        last_used: `time.monotonic()` of the last request.
+    """
+
+    def __init__(self) -> None:
+        self.picture_id = ""
+        self.source: Path | None = None
+        self.title = ""
+        self.original_size: tuple[int, int] = (0, 0)
+        self.pixels: np.ndarray | None = None
+        self.embedding: ImageEmbedding | None = None
+        self.last_used = 0.0
+        self._lock = threading.Lock()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Session:
+        return Session()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of picture and embedding held in memory now."""
+        held = (self.pixels, self.embedding)  # read once: another thread may clear them
+        return sum(entry.nbytes for entry in held if entry is not None)
+
+    def show(
+        self,
+        picture_id: str,
+        source: Path,
+        title: str,
+        pixels: np.ndarray,
+    ) -> None:
+        """Replace the photo; the embedding of the one before is dropped."""
+        with self._lock:
+            self.picture_id = picture_id
+            self.source = source
+            self.title = title
+            self.original_size = pixels.shape[:2]
+            self.pixels = pixels
+            self.embedding = None
+
+    def keep(self, picture_id: str, embedding: ImageEmbedding) -> bool:
+        """Store an embedding unless another photo has been opened meanwhile; say which."""
+        with self._lock:
+            if picture_id != self.picture_id:
+                return False
+            self.embedding = embedding
+            self.pixels = None
+            return True
+
+    def release(self) -> None:
+        """Drop what can be computed again."""
+        with self._lock:
+            self.pixels = None
+            self.embedding = None
+
+
+class MemoryBudget:
+    """Keep all live sessions together under a number of bytes, least recently used first.
+
+    Sessions are held weakly: the budget counts and clears them but never keeps one alive.
+    """
+
+    def __init__(self, limit_bytes: int = DEFAULT_BUDGET_BYTES) -> None:
+        if limit_bytes <= 0:
+            raise ValueError(f"limit_bytes must be positive; got {limit_bytes}")
+        self.limit_bytes = limit_bytes
+        self._lock = threading.Lock()
+        self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+        self._by_visitor: weakref.WeakValueDictionary[str, Session] = weakref.WeakValueDictionary()
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes held by all live sessions."""
+        with self._lock:
+            return sum(session.nbytes for session in self._sessions)
+
+    def touch(self, session: Session, visitor: str | None = None) -> None:
+        """Note that a session was used, and clear others if all together hold too much.
+
+        Args:
+            session: The session of the request now served; it is never cleared here.
+            visitor: Gradio's session hash, by which `release_visitor` finds the session again.
+        """
+        session.last_used = time.monotonic()
+        with self._lock:
+            self._sessions.add(session)
+            if visitor:
+                self._by_visitor[visitor] = session
+            others = sorted(
+                (other for other in self._sessions if other is not session),
+                key=lambda other: other.last_used,
+            )
+            total_bytes = session.nbytes + sum(other.nbytes for other in others)
+            for other in others:
+                if total_bytes <= self.limit_bytes:
+                    break
+                total_bytes -= other.nbytes
+                other.release()
+
+    def release_visitor(self, visitor: str | None) -> None:
+        """Clear the session of a tab that was closed or put to sleep."""
+        with self._lock:
+            session = self._by_visitor.get(visitor or "")
+        if session is not None:
+            session.release()

@@ -1,0 +1,82 @@
+"""A really running demo and a headless Chromium, once for all browser tests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.browser.demo_page import DemoPage
+from tests.browser.demo_server import Server
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+CHROMIUM_FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in Path(item.fspath).parents:
+            item.add_marker("browser")
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    started = Server(tmp_path_factory.mktemp("server"))
+    yield started
+    started.stop()
+
+
+@pytest.fixture(scope="session")
+def server_url(request: pytest.FixtureRequest) -> str:
+    """Address of the demo: one started here, or a running one named by MOBILESAM_DEMO_URL."""
+    return os.environ.get("MOBILESAM_DEMO_URL") or request.getfixturevalue("server").url
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[sync_api.Browser]:
+    found = (shutil.which(name) for name in ("chromium", "google-chrome", "chromium-browser"))
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=next(filter(None, found), None), args=CHROMIUM_FLAGS
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(chromium: sync_api.Browser, server_url: str) -> Iterator[Callable[..., DemoPage]]:
+    """Open the demo as a new visitor; at the end no page may have had an error or left the host."""
+    pages: list[DemoPage] = []
+
+    def open_demo(url: str = server_url, **options: object) -> DemoPage:
+        options.setdefault("viewport", {"width": 1280, "height": 860})
+        context = chromium.new_context(**options)
+        page = DemoPage(context.new_page(), url)
+        pages.append(page)
+        page.start()
+        return page
+
+    yield open_demo
+    for page in pages:
+        page.page.context.close()
+    for page in pages:
+        assert page.errors == []
+        assert page.foreign_requests == []
+
+
+@pytest.fixture
+def demo(visit: Callable[..., DemoPage]) -> DemoPage:
+    return visit()

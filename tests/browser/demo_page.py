@@ -1,0 +1,177 @@
+"""Drives the demo's page: what a visitor does, and what he sees."""
+
+from __future__ import annotations
+
+import io
+import json
+import tempfile
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+from PIL import Image
+
+TIMEOUT_MS = 30_000
+
+
+class DemoPage:
+    """One visitor's page.
+
+    Attributes:
+        errors: Console errors and exceptions seen so far.
+        foreign_requests: Addresses on other hosts that the page asked for.
+    """
+
+    def __init__(self, page, url: str) -> None:
+        self.page, self.url = page, url
+        self.errors: list[str] = []
+        self.foreign_requests: list[str] = []
+        page.set_default_timeout(TIMEOUT_MS)
+        page.on("console", self._note_console)
+        page.on("pageerror", lambda error: self.errors.append(f"exception: {error}"))
+        page.on("request", self._note_request)
+
+    def _note_console(self, message) -> None:
+        if message.type == "error":
+            self.errors.append(f"{message.text} ({message.location.get('url')})")
+
+    def _note_request(self, request) -> None:
+        parts = urlsplit(request.url)
+        if parts.scheme not in ("data", "blob") and parts.netloc != urlsplit(self.url).netloc:
+            self.foreign_requests.append(request.url)
+
+    def start(self) -> None:
+        self.page.goto(self.url)
+        self.wait_ready()
+
+    def wait_ready(self) -> None:
+        self.page.wait_for_selector(".ms[data-state=ready]")
+
+    def data(self, name: str) -> str:
+        return self.page.locator(".ms").get_attribute(f"data-{name}") or ""
+
+    @property
+    def points(self) -> list[list[int]]:
+        return json.loads(self.data("points"))
+
+    @property
+    def box(self) -> list[int] | None:
+        return json.loads(self.data("box"))
+
+    @property
+    def photo_size(self) -> tuple[int, int]:
+        """(width, height) of the photo shown."""
+        width, height = self.data("photo").split("x")
+        return int(width), int(height)
+
+    @property
+    def notice(self) -> str:
+        locator = self.page.locator(".ms-notice")
+        return locator.inner_text().strip() if locator.is_visible() else ""
+
+    # --- doing -----------------------------------------------------------------------------------
+
+    def open_file(self, path: Path) -> None:
+        """Choose a file and wait until its photo is ready."""
+        self.page.set_input_files(".ms input[type=file]", str(path))
+        self.page.wait_for_selector(f'.ms[data-title="{Path(path).name}"][data-state=ready]')
+
+    def open_example(self, name: str) -> None:
+        self.page.locator(f'.ms-example[data-example="{name}"]').click()
+        self.page.wait_for_selector(f'.ms[data-title="{name}"][data-state=ready]')
+
+    def screen(self, x: float, y: float) -> tuple[float, float]:
+        """Where a pixel of the photo lies on the screen."""
+        stage = self.page.locator(".ms-stage")
+        scale, dx, dy = map(float, stage.get_attribute("data-transform").split())
+        bounds = stage.bounding_box()
+        return bounds["x"] + (x + 0.5) * scale + dx, bounds["y"] + (y + 0.5) * scale + dy
+
+    def click(self, x: float, y: float, **options) -> None:
+        """Click on a pixel of the photo."""
+        self.page.mouse.click(*self.screen(x, y), **options)
+
+    def drag(self, *path: tuple[float, float], steps: int = 6) -> None:
+        """Press on the first pixel, go through the others, let go on the last."""
+        mouse = self.page.mouse
+        mouse.move(*self.screen(*path[0]))
+        mouse.down()
+        for position in path[1:]:
+            mouse.move(*self.screen(*position), steps=steps)
+        mouse.up()
+
+    def action(self, name: str) -> None:
+        self.page.locator(f"[data-action={name}]").click()
+
+    def tool(self, name: str) -> None:
+        self.page.locator(f"[data-tool={name}].ms-button").click()
+
+    def wait_mask(self) -> None:
+        """Wait until the mask for the prompts as they are now is painted, thumbnails included."""
+        self.page.wait_for_function(
+            """() => {
+              const { rev, paintedRev } = document.querySelector(".ms").dataset;
+              return rev && rev === paintedRev;
+            }"""
+        )
+
+    # --- seeing ----------------------------------------------------------------------------------
+
+    def _wait_frame(self) -> None:
+        """Wait until what has changed is drawn."""
+        self.page.evaluate(
+            "() => new Promise((go) => requestAnimationFrame(() => requestAnimationFrame(go)))"
+        )
+
+    def painted(self, x: float, y: float) -> bool:
+        """Whether the mask's colour lies on a pixel of the photo."""
+        self._wait_frame()
+        return self.page.evaluate(
+            """([x, y]) => {
+              const stage = document.querySelector(".ms-stage");
+              const [scale, dx, dy] = stage.dataset.transform.split(" ").map(Number);
+              const layer = stage.querySelectorAll("canvas")[1];
+              const ratio = layer.width / stage.clientWidth;
+              const at = [((x + 0.5) * scale + dx) * ratio, ((y + 0.5) * scale + dy) * ratio];
+              return layer.getContext("2d").getImageData(...at.map(Math.floor), 1, 1).data[3] > 60;
+            }""",
+            [x, y],
+        )
+
+    def painted_share(self) -> float:
+        """Share of the stage that the mask's colour covers."""
+        self._wait_frame()
+        return self.page.evaluate(
+            """() => {
+              const layer = document.querySelectorAll(".ms-stage canvas")[1];
+              const { data } = layer.getContext("2d").getImageData(0, 0, layer.width, layer.height);
+              let count = 0;
+              for (let i = 3; i < data.length; i += 4) count += data[i] > 60;
+              return count / (data.length / 4);
+            }"""
+        )
+
+    def save(self, kind: str) -> Image.Image:
+        """Download a result and return it as a picture."""
+        with self.page.expect_download() as waiting:
+            self.page.locator(f".ms-save[data-save={kind}]").click()
+        download = waiting.value
+        assert download.suggested_filename.endswith(f"-{kind}.png")
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "result.png"
+            download.save_as(path)
+            picture = Image.open(io.BytesIO(path.read_bytes()))
+            picture.load()
+        return picture
+
+    def saved_mask(self) -> np.ndarray:
+        """(H, W) bool mask as downloaded."""
+        values = np.asarray(self.save("mask"))
+        assert set(np.unique(values)) <= {0, 255}
+        return values == 255
+
+
+def iou(first: np.ndarray, second: np.ndarray) -> float:
+    """Intersection over union of two bool masks."""
+    union = np.logical_or(first, second).sum()
+    return float(np.logical_and(first, second).sum() / union) if union else 1.0

@@ -1,0 +1,243 @@
+"""Several visitors, phones, dark mode, hostile requests, a restarted server."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import urllib.error
+import urllib.request
+
+import pytest
+
+from mobilesam import Predictor, load_model
+from tests.browser.demo_page import iou
+from tests.browser.demo_server import Server
+
+PHONE = {
+    "viewport": {"width": 390, "height": 844},
+    "has_touch": True,
+    "is_mobile": True,
+    "device_scale_factor": 2,
+}
+
+
+def test_two_visitors_at_once_share_nothing(visit):
+    first, second = visit(), visit()
+    first.open_example("coffee.jpg")
+    second.open_example("cat.jpg")
+    first.click(300, 200)
+    second.click(200, 150)
+    second.click(260, 180, button="right")
+    first.wait_mask()
+    second.wait_mask()
+    assert first.points == [[300, 200, 1]]
+    assert second.points == [[200, 150, 1], [260, 180, 0]]
+    predictor = Predictor(load_model("embedded"))
+    for demo, name in ((first, "coffee.jpg"), (second, "cat.jpg")):
+        result = predictor.candidates(
+            predictor.encode(f"examples/{name}"),
+            points=[(x, y) for x, y, _ in demo.points],
+            labels=[label for _, _, label in demo.points],
+        )
+        assert iou(demo.saved_mask(), result.mask(result.best)) >= 0.999
+    assert first.data("title") == "coffee.jpg"
+
+
+class Fingers:
+    """Touches through the browser's own protocol."""
+
+    def __init__(self, page) -> None:
+        self.page = page
+        self.client = page.context.new_cdp_session(page)
+
+    def send(self, kind: str, *places: tuple[float, float]) -> None:
+        points = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(places)]
+        self.client.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+
+def test_a_phone_taps_holds_pinches_and_scrolls(visit):
+    demo = visit(**PHONE)
+    demo.open_example("coffee.jpg")
+    page, fingers = demo.page, Fingers(demo.page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.touchscreen.tap(*demo.screen(300, 200))
+    demo.wait_mask()
+    assert [label for _, _, label in demo.points] == [1]
+
+    fingers.send("touchStart", demo.screen(120, 60))
+    page.wait_for_timeout(700)
+    fingers.send("touchEnd")
+    demo.wait_mask()
+    assert [label for _, _, label in demo.points] == [1, 0]
+
+    x, y = demo.screen(450, 300)
+    before = page.evaluate("scrollY")
+    fingers.send("touchStart", (x, y))
+    for step in range(1, 9):
+        fingers.send("touchMove", (x, y - 20 * step))
+        page.wait_for_timeout(16)
+    fingers.send("touchEnd")
+    page.wait_for_timeout(300)
+    assert page.evaluate("scrollY") > before + 60
+    assert len(demo.points) == 2
+    page.evaluate("scrollTo(0, 0)")
+    page.wait_for_timeout(100)
+
+    x, y = demo.screen(300, 200)
+    fingers.send("touchStart", (x - 30, y), (x + 30, y))
+    for step in range(1, 7):
+        fingers.send("touchMove", (x - 30 - 10 * step, y), (x + 30 + 10 * step, y))
+    fingers.send("touchEnd")
+    page.wait_for_timeout(200)
+    assert len(demo.points) == 2
+    assert float(page.locator(".ms-zoom-fit").text_content().split()[0]) > 150
+
+
+def test_a_finger_draws_a_box_with_the_box_tool(visit):
+    demo = visit(**PHONE)
+    demo.open_example("coffee.jpg")
+    demo.tool("box")
+    fingers = Fingers(demo.page)
+    start, end = demo.screen(150, 80), demo.screen(450, 330)
+    fingers.send("touchStart", start)
+    for step in range(1, 6):
+        share = step / 5
+        place = tuple(a + share * (b - a) for a, b in zip(start, end, strict=True))
+        fingers.send("touchMove", place)
+    fingers.send("touchEnd")
+    demo.wait_mask()
+    assert demo.box is not None
+    assert demo.page.evaluate("scrollY") == 0 or demo.box[2] > demo.box[0]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1440, 1000, 390])
+def test_nothing_jumps_when_a_mask_arrives(visit, scheme, width):
+    demo = visit(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    places = ".ms-stage", ".ms-status", ".ms-candidates", ".ms-saves", ".ms-examples"
+
+    def bounds():
+        return [demo.page.locator(place).bounding_box() for place in places]
+
+    before = bounds()
+    width_px, height_px = demo.photo_size
+    demo.click(width_px // 2, height_px // 2)
+    demo.wait_mask()
+    demo.page.wait_for_selector(".ms-candidate >> nth=2")
+    assert bounds() == before
+    assert demo.page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+class Api:
+    """Requests as a hostile client would send them, past the page."""
+
+    def __init__(self, url: str, session: str) -> None:
+        self.url, self.session = url, session
+        with urllib.request.urlopen(f"{url}/config", timeout=10) as answer:
+            dependencies = json.load(answer)["dependencies"]
+        self.indices = {
+            target[1]: dependency["id"]
+            for dependency in dependencies
+            for target in dependency["targets"]
+        }
+
+    def call(self, event: str, message: object) -> dict:
+        body = {
+            "data": [message, None],
+            "fn_index": self.indices[event],
+            "session_hash": self.session,
+        }
+        request = urllib.request.Request(
+            f"{self.url}/gradio_api/run/predict",
+            json.dumps(body).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)["data"][0]["props"]
+
+
+def test_hostile_json_gets_a_sentence(server_url):
+    api = Api(server_url, "hostile-visitor")
+    picture = api.call("open_picture", {"example": "cat.jpg", "token": 1})["picture"]
+    hostile = [
+        {"points": [[1, 1, 2]]},
+        {"points": [[-5, 1, 1]]},
+        {"points": [[float("nan"), 1, 1]]},
+        {"points": [[1e308, 1, 1]]},
+        {"points": [[1, 1, 1]] * 5000},
+        {"points": [["<b>", None, {}]]},
+        {"box": [9, 9, 1, 1]},
+        {"box": [float("inf"), 0, 1, 1]},
+        {"points": [], "box": None},
+    ]
+    for message in hostile:
+        answer = api.call("ask_mask", message | {"picture": picture["id"], "rev": 1})["answer"]
+        assert answer["status"] == "refused", message
+        assert answer["text"].endswith(".")
+    stranger = Api(server_url, "someone-else")
+    message = {"points": [[9, 9, 1]], "picture": picture["id"], "model": ["x"], "rev": {}}
+    assert stranger.call("ask_mask", message)["answer"]["status"] == "lost"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/etc/passwd", "pyproject.toml", "http://127.0.0.1:1/x.png", "https://example.org/x.png"],
+)
+def test_files_that_were_not_uploaded_are_not_read(server_url, path):
+    api = Api(server_url, "thief")
+    image = {"path": path, "meta": {"_type": "gradio.FileData"}}
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        api.call("open_picture", {"image": image, "token": 1})
+    assert caught.value.code == 500
+    assert b"root:" not in caught.value.read()
+
+
+def test_a_session_cleared_on_the_server_is_restored_without_a_word(demo):
+    sessions = []
+    demo.page.on("request", lambda request: sessions.append(session_of(request)))
+    demo.open_example("coffee.jpg")
+    demo.click(300, 200)
+    demo.wait_mask()
+    mask = demo.saved_mask()
+    session = next(filter(None, sessions))
+    heartbeat = f"{demo.url}/gradio_api/heartbeat/{session}"
+    with urllib.request.urlopen(heartbeat, timeout=10) as stream:
+        stream.readline()  # and hang up, as a phone does that puts the page to sleep
+    demo.page.wait_for_timeout(1000)
+    queued = []
+    demo.page.on("request", lambda request: queued.append("queue/join" in request.url))
+    demo.action("undo")
+    demo.action("redo")
+    demo.wait_mask()
+    assert any(queued)  # it was encoded again
+    assert demo.points == [[300, 200, 1]]
+    assert iou(demo.saved_mask(), mask) >= 0.999
+    assert demo.notice == ""
+
+
+def session_of(request) -> str | None:
+    """Gradio's name for the visitor, if a request carries it."""
+    found = re.search(r'"session_hash":\s*"(\w+)"', request.post_data or "")
+    return found.group(1) if found and request.method == "POST" else None
+
+
+@pytest.mark.skipif("MOBILESAM_DEMO_URL" in os.environ, reason="starts a server of its own")
+def test_a_page_outlives_a_restart_of_the_server(visit, tmp_path):
+    server = Server(tmp_path)
+    try:
+        demo = visit(server.url)
+        demo.open_example("coffee.jpg")
+        demo.click(300, 200)
+        demo.wait_mask()
+        server.stop()
+        server = Server(tmp_path, server.port)
+        demo.click(350, 230)
+        demo.wait_mask()
+        assert demo.points == [[300, 200, 1], [350, 230, 1]]
+        assert demo.data("title") == "coffee.jpg"
+        assert demo.saved_mask().any()
+        # the lost connection itself is no fault of the page
+        demo.errors = [error for error in demo.errors if "net::ERR_" not in error]
+    finally:
+        server.stop()

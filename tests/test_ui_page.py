@@ -1,0 +1,206 @@
+"""The page as Gradio sees it: the component, its script, the events, the launch options."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import gradio as gr
+import pytest
+from PIL import Image
+
+from mobilesam.ui import LAUNCH_OPTIONS, build_demo
+from mobilesam.ui.demo import find_examples, thumbnails
+from mobilesam.ui.prompt_canvas import (
+    CANVAS_FOLDER,
+    EVENTS,
+    SCRIPTS,
+    STYLES,
+    PromptCanvas,
+    PromptMessage,
+    page_script,
+)
+from mobilesam.ui.sessions import MemoryBudget
+
+PROPERTIES = ("picture", "progress", "answer", "saved", "notice", "models", "examples")
+
+
+class StubShelf:
+    def predictor(self, name=None):
+        return SimpleNamespace(model=SimpleNamespace(name="stub"))
+
+    def status(self):
+        choice = {"name": "stub", "title": "Stub", "source": "stub"}
+        return {"choices": [choice], "standard": "stub", "notice": "", "percent": None}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "is_fetched"),
+    [
+        ({}, True),
+        ({"model": "mobile_sam"}, True),
+        ({"model": "embedded"}, False),
+        ({"checkpoint": "mine.safetensors"}, False),
+        ({"fetch_official": False}, False),
+    ],
+)
+def test_the_official_model_is_fetched_unless_another_was_asked_for(
+    monkeypatch, tmp_path, arguments, is_fetched
+):
+    started = []
+
+    class Shelf(StubShelf):
+        def __init__(self, model, checkpoint):
+            pass
+
+        def start_download(self):
+            started.append(True)
+
+    monkeypatch.setattr("mobilesam.ui.demo.ModelShelf", Shelf)
+    build_demo(**arguments, examples_folder=tmp_path)
+    assert bool(started) is is_fetched
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("examples")
+    for name in ("b.jpg", "a_small-cat.jpg"):
+        Image.new("RGB", (600, 400), "red").save(folder / name)
+    return build_demo(models=StubShelf(), examples_folder=folder)
+
+
+def canvas_of(demo):
+    return next(block for block in demo.blocks.values() if isinstance(block, PromptCanvas))
+
+
+def test_properties_are_no_events():
+    canvas = PromptCanvas(render=False)
+    for name in PROPERTIES:
+        assert not hasattr(canvas, name)
+        assert not re.search(rf"""(['"`]){name}\1""", page_script()), name
+    for name in EVENTS:
+        assert callable(getattr(canvas, name))
+        assert f'"{name}"' in page_script()
+
+
+def test_updates_carry_their_properties_and_nothing_else():
+    from gradio.blocks import postprocess_update_dict
+
+    canvas = PromptCanvas(render=False, answer={"rev": 1})
+    update = postprocess_update_dict(canvas, {"answer": {"rev": 2}, "__type__": "update"})
+    assert update["props"]["answer"] == {"rev": 2}
+    assert set(update) == {"props", "__type__"}
+
+
+def test_the_schema_costs_nothing():
+    canvas = PromptCanvas(render=False)
+    assert canvas.api_info() is canvas.api_info()
+
+
+def test_the_script_is_read_once(monkeypatch):
+    PromptCanvas(render=False)
+    monkeypatch.setattr("pathlib.Path.read_text", lambda *_: pytest.fail("read a file"))
+    PromptCanvas(render=False)
+
+
+def test_every_file_of_the_canvas_is_part_of_the_script():
+    files = {path.name for path in CANVAS_FOLDER.iterdir()}
+    assert files == {*SCRIPTS, *STYLES}
+    for name in SCRIPTS:
+        assert len((CANVAS_FOLDER / name).read_text("utf-8").splitlines()) < 350, name
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
+def test_the_script_is_valid(tmp_path):
+    path = tmp_path / "script.js"
+    path.write_text(f"(function (element, trigger, props, upload, watch) {{{page_script()}}})")
+    subprocess.run(["node", "--check", str(path)], check=True, capture_output=True, timeout=60)
+
+
+def test_nothing_a_visitor_supplies_is_put_in_as_html():
+    assert "innerHTML" not in page_script()
+    assert "insertAdjacentHTML" not in page_script()
+
+
+def test_the_page_names_no_other_host():
+    hosts = set(re.findall(r"https?://[^/\"'` ]+", page_script()))
+    assert hosts <= {"http://www.w3.org"}  # the name of SVG, never fetched
+
+
+def test_hostile_fields_pass_the_message_model_to_reach_the_handler():
+    message = PromptMessage.model_validate({"points": "x", "box": 3, "rev": None, "other": 1})
+    assert message.points == "x"
+
+
+@pytest.mark.parametrize(
+    "address", ["http://localhost/x.png", "https://example.org/x.png", "ftp://x"]
+)
+def test_addresses_are_not_fetched(address):
+    canvas = PromptCanvas(render=False)
+    with pytest.raises(ValueError, match="uploaded"):
+        canvas.move_resource_to_block_cache(address)
+    with pytest.raises(ValueError, match="uploaded"):
+        asyncio.run(canvas.async_move_resource_to_block_cache(address))
+
+
+def test_events_are_wired_as_measured(demo):
+    wired = {fn.targets[0][1]: fn for fn in demo.fns.values()}
+    assert set(EVENTS) < set(wired)
+    for name in EVENTS:
+        assert wired[name].trigger_mode == "always_last", name
+        assert wired[name].show_progress == "hidden", name
+        assert wired[name].api_visibility == "private", name
+    assert not wired["ask_mask"].queue
+    assert not wired["open_picture"].queue
+    assert wired["encode_picture"].queue
+    assert wired["encode_picture"].concurrency_limit == 1
+    assert wired["encode_picture"].concurrency_id == "encode"
+    assert "unload" in wired
+
+
+def test_a_closed_tab_is_known_by_its_session(demo, monkeypatch):
+    left = []
+    monkeypatch.setattr(MemoryBudget, "release_visitor", lambda _, visitor: left.append(visitor))
+    unload = next(fn for fn in demo.fns.values() if fn.targets[0][1] == "unload")
+    unload.fn(SimpleNamespace(session_hash="abc"))
+    assert left == ["abc"]
+
+
+def test_the_page_offers_no_public_endpoint(demo):
+    assert demo.get_api_info()["named_endpoints"] == {}
+
+
+def test_the_canvas_starts_with_models_and_examples(demo):
+    props = canvas_of(demo).get_config()["props"]
+    assert [example["name"] for example in props["examples"]] == ["a_small-cat.jpg", "b.jpg"]
+    assert props["examples"][0]["title"] == "A small cat"
+    assert props["models"]["standard"] == "stub"
+
+
+def test_thumbnails_are_small(tmp_path):
+    Image.effect_noise((3000, 2000), 60).save(tmp_path / "noise.jpg")
+    (thumbnail,) = thumbnails(find_examples(tmp_path))
+    assert thumbnail["source"].startswith("data:image/jpeg;base64,")
+    assert len(thumbnail["source"]) < 60_000
+
+
+def test_no_examples_is_no_error(tmp_path):
+    assert thumbnails(find_examples(tmp_path / "missing")) == []
+
+
+def test_launch_options_are_known_to_gradio():
+    import inspect
+
+    known = inspect.signature(gr.Blocks.launch).parameters
+    assert set(LAUNCH_OPTIONS) <= set(known)
+    assert LAUNCH_OPTIONS["show_error"] is False
+    assert LAUNCH_OPTIONS["ssr_mode"] is False
+
+
+def test_the_package_does_not_import_gradio():
+    code = "import mobilesam, sys; sys.exit('gradio' in sys.modules or 'matplotlib' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

@@ -1,0 +1,349 @@
+"""Opening, encoding, clicking and saving, without Gradio and without a browser."""
+
+from __future__ import annotations
+
+import base64
+import io
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mobilesam.ui import segment
+from mobilesam.ui.sessions import MemoryBudget, Session
+
+
+class StubPrediction:
+    """Three masks: the left half, the upper half, everything."""
+
+    def __init__(self, size):
+        height, width = size
+        self.iou_predictions = np.array([0.5, 0.9, 0.7], np.float32)
+        self.best, self.decode_ms, self.model_name = 1, 12.34, "stub"
+        self.masks = np.zeros((3, height, width), bool)
+        self.masks[0, :, : width // 2] = True
+        self.masks[1, : height // 2] = True
+        self.masks[2] = True
+
+    def mask(self, index):
+        return self.masks[index]
+
+    def preview(self, max_side):
+        step = max(1, -(-max(self.masks.shape) // max_side))
+        return self.masks[:, ::step, ::step]
+
+
+class StubPredictor:
+    def __init__(self, name="stub"):
+        self.model = SimpleNamespace(name=name)
+        self.encoded, self.asked = [], []
+        self.error = None
+
+    def encode(self, pixels):
+        self.encoded.append(pixels.shape)
+        return SimpleNamespace(
+            original_size=pixels.shape[:2], nbytes=10, encode_ms=5.0, model_name=self.model.name
+        )
+
+    def candidates(self, embedding, **prompts):
+        self.asked.append(prompts)
+        if self.error is not None:
+            raise self.error
+        return StubPrediction(embedding.original_size)
+
+
+class StubShelf:
+    def __init__(self):
+        self.predictors = {"stub": StubPredictor(), "other": StubPredictor("other")}
+
+    def predictor(self, name=None):
+        return self.predictors.get(name, self.predictors["stub"])
+
+
+@pytest.fixture
+def studio(tmp_path):
+    folder = tmp_path / "served"
+    folder.mkdir()
+
+    def store(data, file_name):
+        path = folder / f"{len(list(folder.iterdir()))}-{file_name}"
+        path.write_bytes(data)
+        return {"path": str(path)}
+
+    example = tmp_path / "example.jpg"
+    Image.new("RGB", (60, 40), "red").save(example)
+    return segment.Studio(StubShelf(), MemoryBudget(), store, {"example.jpg": example})
+
+
+@pytest.fixture
+def photo(tmp_path):
+    path = tmp_path / "photo.png"
+    Image.new("RGB", (80, 50), "green").save(path)
+    return path
+
+
+def upload(path, token=1, name=None):
+    return {"token": token, "image": {"path": str(path), "orig_name": name or Path(path).name}}
+
+
+def opened(studio, path):
+    session = Session()
+    picture = segment.open_picture(studio, session, upload(path))["picture"]
+    *_, last = segment.encode_picture(studio, session, {})
+    assert last["progress"]["state"] == "ready"
+    return session, picture
+
+
+def test_a_photo_is_shown_before_it_is_encoded(studio, photo):
+    session = Session()
+    picture = segment.open_picture(studio, session, upload(photo, token=7))["picture"]
+    assert (picture["width"], picture["height"], picture["token"]) == (80, 50, 7)
+    assert picture["title"] == "photo.png"
+    with Image.open(picture["file"]["path"]) as shown:
+        assert shown.size == (80, 50)
+    assert studio.models.predictor().encoded == []
+
+
+def test_encoding_says_so_first_and_last(studio, photo):
+    session = Session()
+    segment.open_picture(studio, session, upload(photo))
+    states = [step["progress"] for step in segment.encode_picture(studio, session, {"encoding": 3})]
+    assert [state["state"] for state in states] == ["encoding", "ready"]
+    assert {state["encoding"] for state in states} == {3}
+    assert states[-1]["encode_ms"] == 5.0
+    again = list(segment.encode_picture(studio, session, {}))
+    assert [step["progress"]["state"] for step in again] == ["ready"]
+    assert len(studio.models.predictor().encoded) == 1
+
+
+def test_a_click_is_answered_with_masks_for_the_browser(studio, photo):
+    session, picture = opened(studio, photo)
+    message = {"points": [[10, 20, 1]], "rev": 4, "picture": picture["id"]}
+    answer = segment.answer_prompts(studio, session, message)["answer"]
+    assert (answer["status"], answer["rev"], answer["best"]) == ("ok", 4, 1)
+    assert [mask["area"] for mask in answer["masks"]] == [2000, 2000, 4000]
+    assert [mask["score"] for mask in answer["masks"]] == pytest.approx([0.5, 0.9, 0.7])
+    data = base64.b64decode(answer["masks"][0]["png"].removeprefix("data:image/png;base64,"))
+    alpha = np.asarray(Image.open(io.BytesIO(data)).convert("RGBA"))[..., 3]
+    assert (alpha[:, :40] == 255).all()
+    assert (alpha[:, 40:] == 0).all()
+    assert studio.models.predictor().asked[-1]["points"] == [(10.0, 20.0)]
+
+
+def test_prompts_for_another_photo_are_not_answered(studio, photo):
+    session, _ = opened(studio, photo)
+    answer = segment.answer_prompts(studio, session, {"points": [[1, 1, 1]], "picture": "old"})
+    assert answer["answer"]["status"] == "stale"
+    assert studio.models.predictor().asked == []
+
+
+@pytest.mark.parametrize("points", [[[1, 1, 5]], [[1e308, 1, 1]], [[1, 1, 1]] * 65, "x", []])
+def test_hostile_prompts_get_a_sentence(studio, photo, points):
+    session, picture = opened(studio, photo)
+    message = {"points": points, "picture": picture["id"], "rev": 1}
+    answer = segment.answer_prompts(studio, session, message)["answer"]
+    assert answer["status"] == "refused"
+    assert answer["text"].endswith(".")
+
+
+def test_an_empty_session_asks_for_its_photo(studio):
+    assert segment.answer_prompts(studio, Session(), {})["answer"]["status"] == "lost"
+    assert segment.save_result(studio, Session(), {"save": "mask"})["saved"]["status"] == "lost"
+    steps = list(segment.encode_picture(studio, Session(), {}))
+    assert steps[-1]["progress"]["state"] == "lost"
+
+
+def test_a_cleared_embedding_is_encoded_again_from_the_file(studio, photo):
+    session, picture = opened(studio, photo)
+    session.release()
+    message = {"points": [[1, 1, 1]], "picture": picture["id"]}
+    assert segment.answer_prompts(studio, session, message)["answer"]["status"] == "encode"
+    *_, last = segment.encode_picture(studio, session, {})
+    assert last["progress"]["state"] == "ready"
+    assert segment.answer_prompts(studio, session, message)["answer"]["status"] == "ok"
+
+
+def test_a_cleared_embedding_whose_file_is_gone_asks_for_the_photo(studio, photo):
+    session, _ = opened(studio, photo)
+    session.release()
+    photo.unlink()
+    *_, last = segment.encode_picture(studio, session, {})
+    assert last["progress"]["state"] == "lost"
+
+
+def test_another_model_needs_an_embedding_of_its_own(studio, photo):
+    session, picture = opened(studio, photo)
+    message = {"points": [[1, 1, 1]], "picture": picture["id"], "model": "other"}
+    assert segment.answer_prompts(studio, session, message)["answer"]["status"] == "encode"
+    list(segment.encode_picture(studio, session, {"model": "other"}))
+    assert segment.answer_prompts(studio, session, message)["answer"]["status"] == "ok"
+
+
+def test_errors_of_the_model_become_a_sentence(studio, photo):
+    session, picture = opened(studio, photo)
+    message = {"points": [[1, 1, 1]], "picture": picture["id"]}
+    for error in (RuntimeError("CUDA exploded at /secret/path"), MemoryError()):
+        studio.models.predictor().error = error
+        answer = segment.answer_prompts(studio, session, message)["answer"]
+        assert (answer["status"], answer["text"]) == ("failed", segment.TROUBLE)
+    studio.models.predictor().error = None
+    assert segment.answer_prompts(studio, session, message)["answer"]["status"] == "ok"
+
+
+@pytest.mark.parametrize(("kind", "mode"), [("mask", "L"), ("cutout", "RGBA"), ("overlay", "RGB")])
+def test_downloads_have_the_photos_own_size(studio, photo, kind, mode):
+    session, picture = opened(studio, photo)
+    message = {
+        "points": [[1, 1, 1]],
+        "picture": picture["id"],
+        "save": kind,
+        "saving": 9,
+        "choice": 0,
+        "color": "#ff0000",
+        "opacity": 1,
+    }
+    saved = segment.save_result(studio, session, message)["saved"]
+    assert (saved["status"], saved["token"]) == ("ok", 9)
+    assert saved["title"] == f"photo-{kind}.png"
+    with Image.open(saved["file"]["path"]) as result:
+        assert (result.size, result.mode) == ((80, 50), mode)
+        values = np.asarray(result)
+    if kind == "mask":
+        assert (values[:, :40] == 255).all()
+        assert (values[:, 40:] == 0).all()
+    elif kind == "cutout":
+        assert (values[:, :40, 3] == 255).all()
+        assert (values[:, 40:, 3] == 0).all()
+    else:
+        assert (values[25, 10] == (255, 0, 0)).all()
+        assert (values[25, 70] == (0, 128, 0)).all()
+
+
+@pytest.mark.parametrize("kind", [None, "../x", "svg", 3, ["mask"]])
+def test_unknown_downloads_are_refused(studio, photo, kind):
+    session, picture = opened(studio, photo)
+    message = {"points": [[1, 1, 1]], "picture": picture["id"], "save": kind}
+    assert segment.save_result(studio, session, message)["saved"]["status"] == "failed"
+
+
+def bad_files(folder):
+    good = io.BytesIO()
+    Image.effect_noise((300, 200), 40).save(good, "JPEG")
+    bomb = io.BytesIO()
+    Image.new("1", (10_000, 10_000)).save(bomb, "PNG")
+    contents = {
+        "text.png": b"this is no picture",
+        "truncated.jpg": good.getvalue()[: len(good.getvalue()) // 2],
+        "drawing.svg": b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>',
+        "empty.png": b"",
+        "bomb.png": bomb.getvalue(),
+    }
+    for name, data in contents.items():
+        (folder / name).write_bytes(data)
+    return sorted(contents)
+
+
+def test_bad_files_leave_the_photo_before_as_it_is(studio, photo, tmp_path):
+    session, picture = opened(studio, photo)
+    for name in bad_files(tmp_path):
+        start = time.perf_counter()
+        answer = segment.open_picture(studio, session, upload(tmp_path / name, token=name))
+        text = answer["notice"]["text"]
+        assert answer["notice"]["token"] == name
+        assert text.endswith((".", "picture.", "!"))
+        assert str(tmp_path) not in text
+        assert time.perf_counter() - start < 2
+        assert session.picture_id == picture["id"]
+        assert session.embedding is not None
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {},
+        {"image": "photo.png"},
+        {"image": {"path": ""}},
+        {"image": {"path": "/nowhere/photo.png"}},
+        {"example": "../../etc/passwd"},
+        {"example": 3},
+        {"example": ["example.jpg"]},
+    ],
+)
+def test_odd_requests_to_open_get_a_sentence(studio, message):
+    session = Session()
+    answer = segment.open_picture(studio, session, message | {"token": 1})
+    assert answer["notice"]["text"]
+    assert "/nowhere" not in answer["notice"]["text"]
+    assert session.picture_id == ""
+
+
+def odd_pictures(folder):
+    grey = Image.linear_gradient("L").resize((90, 60))
+    Image.merge("CMYK", [grey] * 4).save(folder / "cmyk.jpg")
+    wide = (np.arange(60 * 90, dtype=np.uint16) * 12).reshape(60, 90)
+    Image.fromarray(wide).save(folder / "sixteen.png")
+    grey.save(folder / "grey.png")
+    Image.merge("RGBA", [grey] * 4).save(folder / "rgba.png")
+    frames = [Image.new("P", (90, 60), color) for color in (1, 2, 3)]
+    frames[0].save(folder / "animated.gif", save_all=True, append_images=frames[1:])
+    turned = Image.new("RGB", (60, 90), "blue")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned.save(folder / "turned.jpg", exif=exif)
+    return ["cmyk.jpg", "sixteen.png", "grey.png", "rgba.png", "animated.gif", "turned.jpg"]
+
+
+def test_odd_pictures_are_shown_upright_and_in_rgb(studio, tmp_path):
+    for name in odd_pictures(tmp_path):
+        session = Session()
+        picture = segment.open_picture(studio, session, upload(tmp_path / name))["picture"]
+        assert (picture["width"], picture["height"]) == (90, 60), name
+        with Image.open(picture["file"]["path"]) as shown:
+            assert (shown.mode, shown.size) == ("RGB", (90, 60)), name
+            assert 0x0112 not in shown.getexif()
+
+
+def test_a_very_narrow_photo_keeps_a_pixel(studio, tmp_path):
+    path = tmp_path / "narrow.png"
+    Image.new("RGB", (1, 5000), "white").save(path)
+    picture = segment.open_picture(studio, Session(), upload(path))["picture"]
+    assert (picture["width"], picture["height"]) == (1, 5000)
+    with Image.open(picture["file"]["path"]) as shown:
+        assert shown.size == (1, segment.DISPLAY_SIDE)
+
+
+def test_the_title_is_a_file_name_and_nothing_else(studio, photo):
+    message = upload(photo, name="../../etc/pass<wd>.png")
+    assert segment.open_picture(studio, Session(), message)["picture"]["title"] == "pass<wd>.png"
+
+
+def test_two_visitors_at_once_are_not_mixed(studio, photo):
+    first, one = opened(studio, photo)
+    second = Session()
+    two = segment.open_picture(studio, second, {"example": "example.jpg", "token": 2})["picture"]
+    list(segment.encode_picture(studio, second, {}))
+    assert one["id"] != two["id"]
+    results = {}
+
+    def visit(name, session, picture, size):
+        for _ in range(20):
+            message = {"points": [[1, 1, 1]], "picture": picture["id"], "save": "mask"}
+            saved = segment.save_result(studio, session, message)["saved"]
+            with Image.open(saved["file"]["path"]) as result:
+                results.setdefault(name, set()).add(result.size == size)
+
+    threads = [
+        threading.Thread(target=visit, args=("first", first, one, (80, 50))),
+        threading.Thread(target=visit, args=("second", second, two, (60, 40))),
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == {"first": {True}, "second": {True}}
+    foreign = {"points": [[1, 1, 1]], "picture": two["id"]}
+    assert segment.answer_prompts(studio, first, foreign)["answer"]["status"] == "stale"
