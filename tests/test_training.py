@@ -17,11 +17,12 @@ import torch
 from mobilesam import load_model
 from mobilesam.cli import main
 from mobilesam.training.checkpointing import load_state, read_metadata
+from mobilesam.training.config import TrainConfig
 from mobilesam.training.data import DataConfig, TrainingBatches, bucket_of
 from mobilesam.training.losses import mask_losses, prompt_loss, true_iou
 from mobilesam.training.prompts import box_prompts, correction_clicks, point_prompts
 from mobilesam.training.shards import Shards, masks_of
-from mobilesam.training.trainer import TrainConfig, Trainer
+from mobilesam.training.trainer import Trainer
 from tests.shards import write_shards
 
 ROOT = Path(__file__).parents[1]
@@ -168,7 +169,7 @@ def test_a_run_resumes_where_it_stopped(data: Path, tmp_path: Path) -> None:
 def test_a_killed_run_loses_at_most_one_interval(data: Path, tmp_path: Path) -> None:
     words = ["train", "--data", str(data), "--out", str(tmp_path), "--image-size", "64"]
     words += ["--images-per-batch", "2", "--masks-per-image", "2", "--workers", "0"]
-    words += ["--checkpoint-minutes", "0", "--steps", "100000"]
+    words += ["--checkpoint-minutes", "0"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "mobilesam", *words]
     with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
@@ -178,9 +179,8 @@ def test_a_killed_run_loses_at_most_one_interval(data: Path, tmp_path: Path) -> 
             time.sleep(0.2)
         process.send_signal(signal.SIGKILL)
     state = load_state(tmp_path / "state.pt")  # whole, whenever the kill came
-    resumed = Trainer(_config(data, tmp_path, steps=state["step"] + 1))
-    resumed.run()
-    assert resumed.step == state["step"] + 1
+    assert main([*words, "--steps", str(state["step"] + 1)]) == 0
+    assert load_state(tmp_path / "state.pt")["step"] == state["step"] + 1
 
 
 def test_another_image_size_can_go_on_from_a_model(data: Path, tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_another_image_size_can_go_on_from_a_model(data: Path, tmp_path: Path) -
 
 def test_the_command_line_sets_every_value(data: Path, tmp_path: Path) -> None:
     words = ["train", "--data", str(data), "--out", str(tmp_path), "--image-size", "32"]
-    words += "--steps 1 --workers 0 --images-per-batch 1 --set-weights bars=3".split()
+    words += ["--steps=1", "--workers=0", "--images-per-batch=1", "--set-weights", "bars=3"]
     assert main(words) == 0
     assert load_model(tmp_path / "model.safetensors").image_size == 32
 
@@ -216,3 +216,50 @@ def test_validation_reports(data: Path, tmp_path: Path, capsys: pytest.CaptureFi
 def test_validation_without_data_says_so(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["val", "--data", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
     assert "--data" in capsys.readouterr().err
+
+
+def test_other_settings_do_not_take_over_a_run(data: Path, tmp_path: Path) -> None:
+    Trainer(_config(data, tmp_path, steps=1)).run()
+    with pytest.raises(ValueError, match="other settings of learning_rate"):
+        Trainer(_config(data, tmp_path, steps=2, learning_rate=1e-5))
+
+
+def test_what_ships_names_its_data_and_licence(data: Path, tmp_path: Path) -> None:
+    Trainer(_config(data, tmp_path, steps=1, licence="CC0")).run()
+    metadata = read_metadata(tmp_path / "model.safetensors")
+    assert (metadata["training_data"], metadata["licence"]) == ("bars, disks", "CC0")
+
+
+def test_averaged_weights_carry_batch_norm_statistics(data: Path, tmp_path: Path) -> None:
+    trainer = Trainer(_config(data, tmp_path, steps=2, encoder="tiny_vit"))
+    trainer.run()
+    for kept, current in zip(trainer.ema.buffers(), trainer.model.buffers(), strict=True):
+        torch.testing.assert_close(kept, current)
+    statistics = dict(trainer.ema.named_buffers())
+    name = next(key for key in statistics if key.endswith("running_mean"))
+    assert statistics[name].abs().sum() > 0
+    assert load_model(tmp_path / "model.safetensors").encoder_name == "tiny_vit"
+
+
+@pytest.mark.parametrize("name", ["steps", "minutes", "warmup_steps", "log_steps"])
+def test_settings_out_of_range_are_refused(data: Path, tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be positive; got 0"):
+        _config(data, tmp_path, **{name: 0})
+
+
+def test_masks_that_are_all_too_small_are_reported(data: Path) -> None:
+    config = DataConfig(data=str(data), image_size=64, min_mask_share=0.99)
+    with pytest.raises(ValueError, match="lower min_mask_share"):
+        next(iter(TrainingBatches(config, seed=0)))
+
+
+def test_two_processes_train_one_model(data: Path, tmp_path: Path) -> None:
+    words = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "mobilesam"]
+    words += ["train", "--data", str(data), "--out", str(tmp_path), "--image-size", "64"]
+    words += ["--images-per-batch=1", "--masks-per-image=2", "--workers=0", "--steps=3"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    run = subprocess.run(
+        [sys.executable, *words], env=environment, capture_output=True, text=True, timeout=180
+    )
+    assert run.returncode == 0, run.stderr
+    assert load_state(tmp_path / "state.pt")["step"] == 3

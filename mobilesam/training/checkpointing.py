@@ -22,13 +22,14 @@ def save_model(model: nn.Module, path: Path, metadata: dict[str, str]) -> None:
     The metadata of the model itself (encoder, image size, padding) is added.
     """
     tensors = {
-        key: tensor.detach().to("cpu", torch.float16).contiguous()
+        key: (tensor.half() if tensor.is_floating_point() else tensor).detach().cpu().contiguous()
         for key, tensor in model.state_dict().items()
     }
     described = {
         "encoder": model.encoder_name,
         "image_size": str(model.image_size),
         "pads_to_square": str(model.pads_to_square).lower(),
+        "draws_prompts": str(model.draws_prompts).lower(),
         **metadata,
     }
     path.parent.mkdir(parents=True, exist_ok=True)

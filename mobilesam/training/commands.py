@@ -10,8 +10,9 @@ import typing
 from pathlib import Path
 from typing import Any
 
+from mobilesam.training.config import TrainConfig
 from mobilesam.training.data import DataConfig
-from mobilesam.training.trainer import TrainConfig, Trainer
+from mobilesam.training.trainer import Trainer
 
 
 def add_train_parser(subparsers: argparse._SubParsersAction) -> None:

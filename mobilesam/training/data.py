@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from mobilesam.modeling.image_encoder import EMBED_STRIDE
 from mobilesam.training.shards import IGNORE, Sample, Shards, masks_of
 
+MAX_DRAWS = 1000  # photos for one batch
 LOW_RES_STRIDE = 4  # px of the input frame per cell of the low-res logits
 
 
@@ -24,7 +25,7 @@ class DataConfig:
     Attributes:
         data: Folder with the tar shards.
         image_size: Side of the input frame, pixels.
-        images_per_batch: Photos per step; all of one aspect ratio.
+        images_per_batch: Photos per step and process; all of one aspect ratio.
         masks_per_image: Object masks drawn from each photo.
         max_zoom: Crops show between the whole photo and 1 / ``max_zoom`` of its sides.
         whole_photo_share: Share of photos that are not cropped.
@@ -34,17 +35,18 @@ class DataConfig:
 
     data: str = "../shared/data"
     image_size: int = 384
-    images_per_batch: int = 8
-    masks_per_image: int = 6
+    images_per_batch: int = 5
+    masks_per_image: int = 5
     max_zoom: float = 2.5
     whole_photo_share: float = 0.35
     min_mask_share: float = 0.0015
     set_weights: tuple[tuple[str, float], ...] = (
-        ("coco_sub", 8.0),
+        ("duts_tr", 0.5),
+        ("coco_sub", 10.0),
+        ("coco_person", 2.5),
         ("ccp", 2.5),
         ("car_parts", 2.5),
         ("bsds500", 1.5),
-        ("coco_person", 1.5),
         ("human290", 1.5),
         ("animals", 1.5),
     )
@@ -84,11 +86,18 @@ class TrainingBatches(IterableDataset):
         weights = dict(config.set_weights)
         self.buckets: dict[tuple[int, int], list[Sample]] = {}
         for sample in self.shards.samples:
+            if not sample.label_maps:
+                continue
             self.buckets.setdefault(bucket_of(sample.size, config.image_size), []).append(sample)
         self.bucket_weights = {
             shape: np.array([weights.get(s.set_name, 1.0) for s in samples])
             for shape, samples in self.buckets.items()
         }
+
+    @property
+    def set_names(self) -> list[str]:
+        """The data sets drawn from, in alphabetical order."""
+        return sorted({sample.set_name for sample in self.shards.samples})
 
     def __iter__(self) -> Iterator[Batch]:
         worker = torch.utils.data.get_worker_info()
@@ -102,11 +111,18 @@ class TrainingBatches(IterableDataset):
     def _batch(self, shape: tuple[int, int], rng: np.random.Generator) -> Batch:
         weights = self.bucket_weights[shape]
         items: list[tuple[np.ndarray, ...]] = []
-        while len(items) < self.config.images_per_batch:
+        for _ in range(MAX_DRAWS):
+            if len(items) == self.config.images_per_batch:
+                break
             sample = self.buckets[shape][rng.choice(len(weights), p=weights / weights.sum())]
             item = self._item(sample, shape, rng)
             if item is not None:
                 items.append(item)
+        else:
+            raise ValueError(
+                f"{MAX_DRAWS} photos of about {shape[1]}×{shape[0]} gave too few masks over "
+                f"{self.config.min_mask_share:.2%} of the crop; lower min_mask_share."
+            )
         pixels, targets, valid, boxes = zip(*items, strict=True)
         return Batch(
             torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2),
@@ -214,10 +230,10 @@ def _change_colours(photo: Image.Image, rng: np.random.Generator) -> Image.Image
     return photo.convert("L").convert("RGB") if rng.random() < 0.03 else photo
 
 
-def training_loader(config: DataConfig, seed: int, workers: int) -> DataLoader:
-    """Return an endless loader of ``Batch``."""
+def training_loader(batches: TrainingBatches, workers: int) -> DataLoader:
+    """Return an endless loader of ``Batch``; several workers' batches differ."""
     return DataLoader(
-        TrainingBatches(config, seed),
+        batches,
         batch_size=None,
         num_workers=workers,
         prefetch_factor=4 if workers else None,

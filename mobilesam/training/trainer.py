@@ -6,15 +6,14 @@ import copy
 import csv
 import logging
 import math
-import os
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import distributed, nn
+from torch import nn
 
 from mobilesam.modeling import Sam, build_model
+from mobilesam.training import processes
 from mobilesam.training.checkpointing import (
     load_backbone,
     load_initial,
@@ -22,7 +21,8 @@ from mobilesam.training.checkpointing import (
     save_model,
     save_state,
 )
-from mobilesam.training.data import Batch, DataConfig, training_loader
+from mobilesam.training.config import TrainConfig
+from mobilesam.training.data import Batch, TrainingBatches, training_loader
 from mobilesam.training.initialise import initialise_decoder
 from mobilesam.training.losses import prompt_loss
 from mobilesam.training.prompts import box_prompts, correction_clicks, point_prompts
@@ -30,64 +30,11 @@ from mobilesam.training.prompts import box_prompts, correction_clicks, point_pro
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class TrainConfig:
-    """One training run.
-
-    The schedule ends when ``steps`` or ``minutes`` are used up, whichever is sooner; the learning
-    rate follows a cosine over that progress, so a run on a busy machine still ends well.
-
-    Attributes:
-        out: Folder for state, weights and log.
-        encoder: The image encoder's name.
-        backbone: Classifier weights (safetensors, timm's names) to start the plain ViT from.
-        init: Safetensors of an earlier run to start from.
-        steps: Optimiser steps at most.
-        minutes: Training time at most, added up over resumed runs.
-        learning_rate: Of decoder, prompt encoder and neck.
-        backbone_learning_rate: Of the image encoder's backbone.
-        frozen_share: Share of the run, from its start, in which the backbone is not trained.
-        weight_decay: AdamW's.
-        warmup_steps: Steps over which the learning rate rises from zero.
-        box_share: Share of prompts that are boxes.
-        max_corrections: Correction clicks after the first prompt, at most.
-        one_round_share: Share of the run, from its start, without correction clicks.
-        ema_decay: Of the averaged weights that are saved.
-        checkpoint_minutes: How often the state is saved.
-        log_steps: How often losses are logged.
-        workers: Processes that read data; 0 reads in the training process.
-        seed: Of everything random.
-        device: ``cpu`` or ``cuda``.
-    """
-
-    out: str = "runs/first"
-    encoder: str = "deit_tiny"
-    backbone: str | None = None
-    init: str | None = None
-    steps: int = 20_000
-    minutes: float = 120.0
-    learning_rate: float = 5e-4
-    backbone_learning_rate: float = 1.5e-4
-    frozen_share: float = 0.0
-    weight_decay: float = 0.05
-    warmup_steps: int = 200
-    box_share: float = 0.5
-    max_corrections: int = 3
-    one_round_share: float = 0.2
-    ema_decay: float = 0.998
-    checkpoint_minutes: float = 5.0
-    log_steps: int = 50
-    workers: int = 1
-    seed: int = 0
-    device: str = "cpu"
-    data: DataConfig = field(default_factory=DataConfig)
-
-
 class Trainer:
     """The state of one run; ``run`` starts or resumes it."""
 
     def __init__(self, config: TrainConfig) -> None:
-        self.rank, self.world = _join_process_group(config.device)
+        self.rank, self.world = processes.join(config.device)
         torch.manual_seed(config.seed)
         self.config = config
         self.out = Path(config.out)
@@ -100,13 +47,19 @@ class Trainer:
         self.ema = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.optimizer = self._build_optimizer()
         self.step, self.seconds = 0, 0.0
+        self.batches = TrainingBatches(config.data, config.seed)
         self.state_path = self.out / "state.pt"
         if self.state_path.exists():
             self._resume()
 
     def _start_model(self) -> Sam:
         config = self.config
-        model = build_model(config.encoder, config.data.image_size, pads_to_square=False)
+        model = build_model(
+            config.encoder,
+            config.data.image_size,
+            pads_to_square=False,
+            draws_prompts=config.draws_prompts,
+        )
         if config.init:
             load_initial(model, Path(config.init))
         elif config.backbone:
@@ -134,11 +87,17 @@ class Trainer:
 
     def _resume(self) -> None:
         state = load_state(self.state_path)
+        wanted = self.config.fixed()
+        changed = [key for key in wanted if state["config"].get(key) != wanted[key]]
+        if changed:
+            raise ValueError(
+                f"{self.state_path} is the state of a run with other settings of "
+                f"{', '.join(changed)}; name another --out, or use the settings it began with."
+            )
         self.model.load_state_dict(state["model"])
         self.ema.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.seconds = state["step"], state["seconds"]
-        torch.set_rng_state(state["rng"])
         logger.info("resumed at step %d", self.step)
 
     @property
@@ -150,9 +109,13 @@ class Trainer:
     def run(self) -> None:
         """Train until the schedule ends; resumes a run that was cut off."""
         config = self.config
-        torch.manual_seed(config.seed + self.step * self.world + self.rank)
-        seed = config.seed + self.step * self.world + self.rank
-        loader = iter(training_loader(config.data, seed, config.workers))
+        if self.progress >= 1:
+            logger.info("%s is finished: %d steps", self.out, self.step)
+            return
+        seed = config.seed + self.step * self.world + self.rank  # another one for each process
+        torch.manual_seed(seed)
+        self.batches.seed = seed
+        loader = iter(training_loader(self.batches, config.workers))
         sums: dict[str, float] = {}
         saved = self.seconds
         while self.progress < 1:
@@ -163,7 +126,8 @@ class Trainer:
             took = time.perf_counter() - start
             self.step += 1
             self.seconds += took
-            self._agree_on_time()
+            if self.world > 1:
+                self.seconds = processes.first_process_says(self.seconds, self.device)
             for key, value in {**logged, "seconds": took, "waited": waited}.items():
                 sums[key] = sums.get(key, 0.0) + float(value)
             if self.step % config.log_steps == 0:
@@ -174,21 +138,12 @@ class Trainer:
                 saved = self.seconds
         self.save()
 
-    def _agree_on_time(self) -> None:
-        """Take the first process's clock for all, so that all of them stop at the same step."""
-        if self.world > 1:
-            seconds = torch.tensor([self.seconds], dtype=torch.float64, device=self.device)
-            distributed.broadcast(seconds, src=0)
-            self.seconds = float(seconds)
-
     def _set_learning_rates(self) -> None:
         config = self.config
         warm = min(1.0, (self.step + 1) / config.warmup_steps)
         factor = warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * self.progress)))
-        frozen = self.progress < config.frozen_share
         for group in self.optimizer.param_groups:
-            backbone = group["base_lr"] == config.backbone_learning_rate
-            group["lr"] = 0.0 if backbone and frozen else group["base_lr"] * factor
+            group["lr"] = group["base_lr"] * factor
 
     def _train_step(self, batch: Batch) -> dict[str, torch.Tensor]:
         self._set_learning_rates()
@@ -196,27 +151,12 @@ class Trainer:
         loss, logged = self._forward(batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        self._average_gradients()
+        if self.world > 1:
+            processes.average_gradients(self.model)
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self._update_ema()
         return logged
-
-    def _average_gradients(self) -> None:
-        """Average the gradients over all processes, in one exchange."""
-        if self.world == 1:
-            return
-        for parameter in self.model.parameters():
-            if parameter.grad is None:  # not used in this step by this process
-                parameter.grad = torch.zeros_like(parameter)
-        gradients = [parameter.grad for parameter in self.model.parameters()]
-        flat = torch.cat([gradient.flatten() for gradient in gradients])
-        distributed.all_reduce(flat)
-        flat /= self.world
-        for gradient, mean in zip(
-            gradients, flat.split([g.numel() for g in gradients]), strict=True
-        ):
-            gradient.copy_(mean.view_as(gradient))
 
     def _forward(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Prompt every mask, then correct the prediction a few times; return the mean loss."""
@@ -271,6 +211,8 @@ class Trainer:
         decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
         averaged = [*self.ema.parameters()]
         torch._foreach_lerp_(averaged, [*self.model.parameters()], 1 - decay)
+        for kept, current in zip(self.ema.buffers(), self.model.buffers(), strict=True):
+            kept.copy_(current)  # BatchNorm's statistics are averages already
 
     def _log(self, values: dict[str, float]) -> None:
         if self.rank:
@@ -309,22 +251,12 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
             "seconds": self.seconds,
-            "rng": torch.get_rng_state(),
+            "config": self.config.fixed(),
         }
         save_state(self.state_path, state)
         metadata = {
             "steps": str(self.step),
-            "training_data": "duts_tr, coco_sub, coco_person, ccp, pets600, animals, car_parts, "
-            "human290, bsds500",
-            "licence": "research and demonstration",
+            "training_data": ", ".join(self.batches.set_names),
+            "licence": self.config.licence,
         }
         save_model(self.ema, self.out / "model.safetensors", metadata)
-
-
-def _join_process_group(device: str) -> tuple[int, int]:
-    """Return this process's rank and how many there are; ``torchrun`` sets what is needed."""
-    if "WORLD_SIZE" not in os.environ:
-        return 0, 1
-    if not distributed.is_initialized():
-        distributed.init_process_group("nccl" if device == "cuda" else "gloo")
-    return distributed.get_rank(), distributed.get_world_size()
