@@ -13,7 +13,16 @@ if TYPE_CHECKING:
     from mobilesam.checkpoints import CheckpointError
     from mobilesam.predictor import ImageEmbedding, MaskPrediction, Predictor
     from mobilesam.registry import MODELS, ModelSpec, available, default_model_name, load_model
-    from mobilesam.sam_api import SamPredictor, sam_model_registry
+    from mobilesam.sam_api import (
+        ResizeLongestSide,
+        SamPredictor,
+        build_sam,
+        build_sam_vit_b,
+        build_sam_vit_h,
+        build_sam_vit_l,
+        build_sam_vit_t,
+        sam_model_registry,
+    )
     from mobilesam.simple_api import SAM
 
 __version__ = "0.1.0"
@@ -26,8 +35,14 @@ __all__ = [
     "MaskPrediction",
     "ModelSpec",
     "Predictor",
+    "ResizeLongestSide",
     "SamPredictor",
     "available",
+    "build_sam",
+    "build_sam_vit_b",
+    "build_sam_vit_h",
+    "build_sam_vit_l",
+    "build_sam_vit_t",
     "default_model_name",
     "load_model",
     "sam_model_registry",
@@ -37,7 +52,16 @@ _HOMES = {
     "checkpoints": ("CheckpointError",),
     "predictor": ("ImageEmbedding", "MaskPrediction", "Predictor"),
     "registry": ("MODELS", "ModelSpec", "available", "default_model_name", "load_model"),
-    "sam_api": ("SamPredictor", "sam_model_registry"),
+    "sam_api": (
+        "ResizeLongestSide",
+        "SamPredictor",
+        "build_sam",
+        "build_sam_vit_b",
+        "build_sam_vit_h",
+        "build_sam_vit_l",
+        "build_sam_vit_t",
+        "sam_model_registry",
+    ),
     "simple_api": ("SAM",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

@@ -20,6 +20,7 @@ import logging
 import os
 import pickle
 import re
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -103,7 +104,7 @@ CHECKPOINTS: dict[str, CheckpointSource] = {
 def download_folder() -> Path:
     """Return the folder that downloads go to; it need not exist yet."""
     chosen = os.environ.get(FOLDER_VARIABLE)
-    return Path(chosen).expanduser() if chosen else _own_folder()
+    return Path(os.path.expanduser(chosen)) if chosen else _own_folder()
 
 
 def download_urls(name: str) -> tuple[str, ...]:
@@ -210,18 +211,24 @@ def read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]
         The tensors by name, on the CPU, and the metadata (of safetensors only, else empty).
 
     Raises:
-        CheckpointError: There is no such file, it is cut off, not a checkpoint, or holds code.
+        CheckpointError: There is no such file, it is cut off, not a checkpoint, or holds code, or
+            the memory does not suffice.
     """
     head = _head(path)
     if head[8:9] == b"{":
         return _read_safetensors(path)
     import torch
 
+    zipped = head.startswith(b"PK")  # then the file need not lie in memory a second time
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except MemoryError:
-        raise
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except Exception as error:  # a damaged or hostile file can make the reader fail in any way
+        if isinstance(error, MemoryError) or "allocate memory" in str(error):
+            size = f"{path.stat().st_size / 1e6:,.0f} MB"
+            message = f"There is not enough free memory to read {path} ({size})."
+            raise CheckpointError(
+                f"{message} Close other programs or use a smaller model."
+            ) from error
         raise CheckpointError(_refusal(path, head, error)) from error
     return _state_dict(content, path), {}
 
@@ -300,8 +307,10 @@ def _warn_once(message: str) -> None:
 
 
 def _own_folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "mobilesam"
+    base = os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    if base.startswith("~"):  # a user without a home, as in some containers
+        base = tempfile.gettempdir()
+    return Path(base) / "mobilesam"
 
 
 def _has_content(path: Path) -> bool:

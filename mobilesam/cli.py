@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger(__name__)
 
+PROGRAM = "python -m mobilesam"  # works also where the script of that name is not installed
 USER_ERROR = 2  # exit status, as argparse's own
 INTERRUPTED = 130  # exit status, as shells have it for Ctrl+C
 KINDS = ("mask", "overlay", "cutout")
@@ -70,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _build_parser(words: Sequence[str]) -> argparse.ArgumentParser:
     from mobilesam import __version__
 
-    parser = _Parser(prog="mobilesam", description="Promptable segmentation on a CPU.")
+    parser = _Parser(prog=PROGRAM, description="Promptable segmentation on a CPU.")
     parser.add_argument("--version", action="version", version=f"mobilesam {__version__}")
     parser.add_argument("-v", "--verbose", action="store_true", help="say what is being done")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -104,7 +106,7 @@ def _add_segment_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--model",
         metavar="NAME|PATH",
-        help="a model's name (see `mobilesam models`) or a checkpoint; by default mobile_sam where"
+        help=f"a model's name (see `{PROGRAM} models`) or a checkpoint; by default mobile_sam where"
         " its checkpoint is on this machine, else embedded",
     )
     parser.add_argument("--device", help="where to compute, such as cpu or cuda")
@@ -121,7 +123,7 @@ def _add_models_parser(subparsers: Any) -> None:
 
 def _add_download_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser("download", help="fetch a model's checkpoint")
-    parser.add_argument("name", metavar="NAME", help="a model's name (see `mobilesam models`)")
+    parser.add_argument("name", metavar="NAME", help=f"a model's name (see `{PROGRAM} models`)")
     parser.set_defaults(run=_download)
 
 
@@ -150,6 +152,7 @@ def _segment(args: argparse.Namespace) -> int:
     from mobilesam.registry import load_model
     from mobilesam.transforms import read_image
 
+    warnings.filterwarnings("ignore", message="Image size .* decompression bomb")  # we refuse it
     image = read_image(args.photo)
     prompts: dict[str, Any] = {"box": args.boxes[0] if args.boxes else None}
     if args.points:
@@ -184,7 +187,7 @@ def _default_model() -> str:
     name = default_model_name()
     if name == "embedded":
         note = "MobileSAM's checkpoint is not on this machine: using our own small model"
-        print(f"mobilesam: {note} (to fetch it: mobilesam download mobile_sam)", file=sys.stderr)
+        print(f"mobilesam: {note} (to fetch it: {PROGRAM} download mobile_sam)", file=sys.stderr)
     return name
 
 
@@ -210,7 +213,7 @@ def _writable_png(text: str, photo: str) -> Path:
         ValueError: It is not a PNG by its name, its folder is missing, it is the photo itself, or
             something that is not to be overwritten.
     """
-    out = Path(text).expanduser()
+    out = Path(os.path.expanduser(text))
     if out.suffix.lower() != ".png":
         raise ValueError(f"--out must be a file that ends in .png; got {text!r}.")
     out = out.resolve()

@@ -16,7 +16,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -64,9 +64,9 @@ def fetch(
 ) -> Path:
     """Download `target` unless it is there, and return it.
 
-    A second process that wants the same file waits for the first and takes over its result. A
-    transfer that breaks off is taken up where it stopped, in this call or a later one, or started
-    again where the server cannot continue it.
+    A second process that wants the same file waits for the first, as long as that one gets on, and
+    takes over its result. A transfer that breaks off is taken up where it stopped, in this call or
+    a later one, or started again where the server cannot continue it.
 
     Args:
         urls: Addresses to try in this order.
@@ -80,17 +80,19 @@ def fetch(
         `target`, whole and verified.
 
     Raises:
-        DownloadError: No address supplied the file, or the disk is full or cannot be written.
+        DownloadError: No address supplied the file, another process that is at it receives
+            nothing, or the disk is full or cannot be written.
     """
+    limits = limits or TimeLimits()
     part = target.with_name(f"{target.name}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with (
             _progress_or_bar(progress, target.name) as report,
-            _locked(target, part, size_bytes or 0, report),
+            _locked(target, part, size_bytes or 0, report, limits) as deadline,
         ):
             if not target.is_file():
-                _Transfer(urls, part, sha256, size_bytes, report, limits or TimeLimits()).run()
+                _Transfer(urls, part, sha256, size_bytes, report, limits, deadline).run()
                 os.replace(part, target)
     except OSError as error:
         raise DownloadError(_disk_sentence(error, target, part)) from error
@@ -107,12 +109,11 @@ class _Transfer:
     size_bytes: int | None
     progress: Progress
     limits: TimeLimits
-    deadline: float = field(default=0.0, init=False)  # for the next answer, monotonic seconds
+    deadline: float  # for the next answer, monotonic seconds
 
     def run(self) -> None:
         """Complete and verify the temporary file from the first address that can supply it."""
         reasons: list[str] = []
-        self.deadline = time.monotonic() + self.limits.open_seconds
         for url in self.urls:
             try:
                 self._from_address(url)
@@ -148,10 +149,7 @@ class _Transfer:
 
     def _received_bytes(self) -> int:
         """Return the size of the temporary file; one that is too large is dropped."""
-        try:
-            size = self.part.stat().st_size
-        except FileNotFoundError:
-            return 0
+        size = _size_of(self.part)
         if self.size_bytes is not None and size > self.size_bytes:
             self.part.unlink()
             return 0
@@ -196,23 +194,48 @@ class _Transfer:
 
 
 @contextlib.contextmanager
-def _locked(target: Path, part: Path, total: int, report: Progress) -> Iterator[None]:
-    """Hold the target's lock; while another process has it, report how far that one is."""
+def _locked(
+    target: Path, part: Path, total: int, report: Progress, limits: TimeLimits
+) -> Iterator[float]:
+    """Hold the target's lock; yield the deadline for the first server's answer.
+
+    While another process has the lock, report how far that one is. The time in which it receives
+    nothing is our own time to find a server, too: two that start without a network both know it
+    as soon as one would.
+    """
     lock = filelock.FileLock(target.with_name(f"{target.name}.lock"))
-    waiting = False
+    deadline = time.monotonic() + limits.open_seconds
+    received: int | None = None  # by the other process
+    advances = False
     while not lock.is_locked:
         try:
             lock.acquire(timeout=LOCK_POLL_SECONDS)
         except filelock.Timeout:
-            if not waiting:
+            before, received = received, _size_of(part)
+            if before is None:
                 LOGGER.info("another process is downloading %s: waiting for it", target)
-            waiting = True
-            with contextlib.suppress(FileNotFoundError):
-                report(part.stat().st_size, total)
+                moved = 0 < total == received  # all is there: it is being verified
+            else:
+                moved = received != before
+            if moved:
+                advances = True
+                deadline = time.monotonic() + limits.stall_seconds
+            if received:
+                report(received, total)
+            if time.monotonic() > deadline:
+                message = "another process is downloading it, but receives nothing"
+                raise DownloadError(message) from None
     try:
-        yield
+        yield time.monotonic() + limits.open_seconds if advances else deadline
     finally:
         lock.release()
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _require_free_space(folder: Path, needed_bytes: int) -> None:

@@ -6,6 +6,7 @@ Prompt encoder and mask decoder have the same names here as there. The image enc
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 import torch
 
@@ -19,7 +20,7 @@ TINY_VIT_RULES = (
 TINY_VIT_UNUSED = ("head.", "norm_head.")  # the ImageNet classifier's; never computed
 
 
-def encoder_of(state_dict: dict[str, torch.Tensor]) -> str | None:
+def encoder_of(state_dict: Mapping[str, torch.Tensor]) -> str | None:
     """Tell which image encoder an official-layout state dict belongs to; None if none is known."""
     if "image_encoder.patch_embed.seq.0.c.weight" in state_dict:
         return "tiny_vit"
@@ -29,7 +30,7 @@ def encoder_of(state_dict: dict[str, torch.Tensor]) -> str | None:
     return {768: "sam_vit_b", 1024: "sam_vit_l", 1280: "sam_vit_h"}.get(projection.shape[0])
 
 
-def convert(state_dict: dict[str, torch.Tensor], encoder: str) -> dict[str, torch.Tensor]:
+def convert(state_dict: Mapping[str, torch.Tensor], encoder: str) -> dict[str, torch.Tensor]:
     """Rename an official-layout state dict's tensors to ours.
 
     Args:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,11 +12,18 @@ import torch
 from PIL import Image
 
 from mobilesam.modeling import ImageProjections, Sam
-from mobilesam.prompts import Prompts
-from mobilesam.transforms import input_size_for, read_image, resize, to_input_frame, upscale_logits
+from mobilesam.modeling.image_encoder import EMBED_STRIDE
+from mobilesam.prompts import Numbers, Prompts
+from mobilesam.transforms import (
+    LOW_RES_STRIDE,
+    input_size_for,
+    read_image,
+    resize,
+    to_input_frame,
+    upscale_logits,
+)
 
 Size = tuple[int, int]
-Numbers = Sequence | np.ndarray
 SINGLE, MULTI, ALL = slice(0, 1), slice(1, 4), slice(0, 4)  # of the mask decoder's four outputs
 
 
@@ -27,26 +33,29 @@ class ImageEmbedding:
 
     Attributes:
         features: (1, 256, h, w) float32 image embedding; 64 x 64 cells for the official models.
-        projections: What the decoder's first layer needs of it, computed once.
+        projections: What the decoder's first layer needs of it, computed once; None if that
+            depends on the prompt.
         original_size: The photo's (height, width), pixels.
         input_size: The photo's (height, width) in the model's input frame, pixels.
         image_size: Side of that square frame, pixels.
-        model_name: The model that made it, and the only one that can decode against it.
+        model_name: What the model that made it is called.
+        model_identity: That very model, ``Sam.identity``: no other can decode against it.
         encode_ms: How long the encoding took, reading and resizing included.
     """
 
     features: torch.Tensor
-    projections: ImageProjections
+    projections: ImageProjections | None
     original_size: Size
     input_size: Size
     image_size: int
     model_name: str
+    model_identity: str
     encode_ms: float
 
     @property
     def nbytes(self) -> int:
         """Bytes held by the tensors."""
-        return self.features.nbytes + self.projections.nbytes
+        return self.features.nbytes + (self.projections.nbytes if self.projections else 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,13 +67,15 @@ class MaskPrediction:
 
     Attributes:
         iou_predictions: (M,) float32, the model's own estimate of each mask's IoU.
-        low_res_logits: (M, l, l') float32 mask logits, 4 pixels of the input frame to a cell.
+        low_res_logits: (M, l, l') float32 mask logits over the input frame.
         original_size: The photo's (height, width), pixels.
         input_size: The photo's (height, width) in the input frame, pixels.
         image_size: Side of that frame, pixels.
         model_name: The model that made it.
         decode_ms: How long decoding took.
-        best: Index of the mask to show first.
+        mask_threshold: Logits above it are mask.
+        ambiguous: Whether the masks are readings of one prompt, to be told apart by their
+            predicted IoU; else the first one is the answer.
     """
 
     iou_predictions: np.ndarray
@@ -74,21 +85,40 @@ class MaskPrediction:
     image_size: int
     model_name: str
     decode_ms: float
-    best: int = 0
+    mask_threshold: float
+    ambiguous: bool
+
+    @property
+    def best(self) -> int:
+        """Index of the mask to show first.
+
+        Raises:
+            ValueError: For a batch, where each box has its own.
+        """
+        self._refuse_batch("iou_predictions.argmax(axis=1)")
+        return int(self.iou_predictions.argmax()) if self.ambiguous else 0
 
     @cached_property
     def masks(self) -> np.ndarray:
         """(M, H, W) bool masks at the photo's own size."""
-        flat = self.low_res_logits.reshape(-1, *self.low_res_logits.shape[-2:])
-        masks = np.stack([self._logits(one, self.original_size) > 0 for one in flat])
-        return masks.reshape(*self.iou_predictions.shape, *self.original_size)
+        return self._masks(self.original_size)
 
     def mask(self, index: int) -> np.ndarray:
-        """Return one (H, W) bool mask at the photo's own size (not for a batch of boxes)."""
-        return self._logits(self.low_res_logits[index], self.original_size) > 0
+        """Return one (H, W) bool mask at the photo's own size.
+
+        Raises:
+            ValueError: For a batch of boxes.
+        """
+        self._refuse_batch("masks[k, m]")
+        return self.logits(index) > self.mask_threshold
 
     def logits(self, index: int) -> np.ndarray:
-        """Return one mask's (H, W) float32 logits at the photo's own size."""
+        """Return one mask's (H, W) float32 logits at the photo's own size.
+
+        Raises:
+            ValueError: For a batch of boxes.
+        """
+        self._refuse_batch("low_res_logits[k, m] or masks[k, m]")
         return self._logits(self.low_res_logits[index], self.original_size)
 
     def preview(self, max_side: int = 1024) -> np.ndarray:
@@ -98,10 +128,7 @@ class MaskPrediction:
         """
         height, width = self.original_size
         scale = min(1.0, max_side / max(height, width))
-        size = (max(1, round(height * scale)), max(1, round(width * scale)))
-        flat = self.low_res_logits.reshape(-1, *self.low_res_logits.shape[-2:])
-        masks = np.stack([self._logits(one, size) > 0 for one in flat])
-        return masks.reshape(*self.iou_predictions.shape, *size)
+        return self._masks((max(1, round(height * scale)), max(1, round(width * scale))))
 
     @cached_property
     def areas(self) -> np.ndarray:
@@ -109,6 +136,16 @@ class MaskPrediction:
         preview = self.preview()
         pixels = self.original_size[0] * self.original_size[1]
         return preview.mean(axis=(-2, -1)) * pixels
+
+    def _refuse_batch(self, instead: str) -> None:
+        if self.iou_predictions.ndim > 1:
+            count = len(self.iou_predictions)
+            raise ValueError(f"This is a batch of {count} boxes; use {instead}.")
+
+    def _masks(self, size: Size) -> np.ndarray:
+        flat = self.low_res_logits.reshape(-1, *self.low_res_logits.shape[-2:])
+        masks = np.stack([self._logits(one, size) > self.mask_threshold for one in flat])
+        return masks.reshape(*self.iou_predictions.shape, *size)
 
     def _logits(self, low_res: np.ndarray, size: Size) -> np.ndarray:
         tensor = torch.from_numpy(low_res)[None]
@@ -127,7 +164,7 @@ class Predictor:
     def __init__(self, model: Sam) -> None:
         self.model = model
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode(self, image: str | Path | Image.Image | np.ndarray) -> ImageEmbedding:
         """Encode a picture.
 
@@ -144,7 +181,7 @@ class Predictor:
         pixels = torch.from_numpy(resized).permute(2, 0, 1)[None]
         return self.encode_pixels(pixels, original_size, start)
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference_mode: the features may be wanted to train a decoder
     def encode_pixels(
         self, pixels: torch.Tensor, original_size: Size, start: float | None = None
     ) -> ImageEmbedding:
@@ -179,6 +216,7 @@ class Predictor:
             input_size=input_size,
             image_size=model.image_size,
             model_name=model.name,
+            model_identity=model.identity,
             encode_ms=_elapsed_ms(start, model.device),
         )
 
@@ -218,7 +256,7 @@ class Predictor:
         if multimask_output is None:
             multimask_output = prompts.is_single_click and mask_input is None
         outputs = MULTI if multimask_output else SINGLE
-        return self._decode(embedding, prompts, mask_input, outputs, by_score=multimask_output)
+        return self._decode(embedding, prompts, mask_input, outputs, ambiguous=multimask_output)
 
     def candidates(
         self,
@@ -240,7 +278,7 @@ class Predictor:
             embedding.original_size, points, labels, box, has_mask_input=mask_input is not None
         )
         lone = prompts.is_single_click and mask_input is None
-        return self._decode(embedding, prompts, mask_input, MULTI if lone else ALL, by_score=lone)
+        return self._decode(embedding, prompts, mask_input, MULTI if lone else ALL, ambiguous=lone)
 
     @torch.inference_mode()
     def _decode(
@@ -249,14 +287,16 @@ class Predictor:
         prompts: Prompts,
         mask_input: np.ndarray | None,
         outputs: slice,
-        by_score: bool,
+        ambiguous: bool,
     ) -> MaskPrediction:
         start = time.perf_counter()
         model = self.model
-        if embedding.model_name != model.name:
+        if embedding.model_identity != model.identity:
+            maker = embedding.model_name
+            maker = f"another {maker}" if maker == model.name else maker
             raise ValueError(
-                f"This embedding was made by {embedding.model_name}, the predictor holds "
-                f"{model.name}; encode the picture with the same model."
+                f"This embedding was made by {maker}, the predictor holds {model.name}; "
+                "encode the picture with the same model."
             )
         coords, labels = prompts.as_labelled_points()
         coords = to_input_frame(coords, embedding.original_size, embedding.input_size)
@@ -278,7 +318,8 @@ class Predictor:
             image_size=embedding.image_size,
             model_name=embedding.model_name,
             decode_ms=_elapsed_ms(start, model.device),
-            best=int(iou.argmax()) if by_score and not prompts.batched else 0,
+            mask_threshold=model.mask_threshold,
+            ambiguous=ambiguous,
         )
 
 
@@ -288,7 +329,8 @@ def _check_mask_input(
     if mask_input is None:
         return None
     logits = np.asarray(mask_input, dtype=np.float32)
-    rows, columns = (4 * side for side in embedding.features.shape[-2:])
+    cells_per_side = EMBED_STRIDE // LOW_RES_STRIDE
+    rows, columns = (cells_per_side * side for side in embedding.features.shape[-2:])
     if logits.shape not in ((rows, columns), (1, rows, columns)):
         raise ValueError(
             f"mask_input must be the low_res_logits of one earlier mask, shape ({rows}, {columns}) "

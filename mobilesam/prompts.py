@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 BACKGROUND, FOREGROUND = 0, 1
 Size = tuple[int, int]
+Numbers = Sequence | np.ndarray | torch.Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,10 +33,10 @@ class Prompts:
     def check(
         cls,
         original_size: Size,
-        points: Sequence | np.ndarray | None = None,
-        labels: Sequence | np.ndarray | None = None,
-        box: Sequence | np.ndarray | None = None,
-        boxes: Sequence | np.ndarray | None = None,
+        points: Numbers | None = None,
+        labels: Numbers | None = None,
+        box: Numbers | None = None,
+        boxes: Numbers | None = None,
         *,
         has_mask_input: bool = False,
     ) -> Prompts:
@@ -75,11 +77,13 @@ class Prompts:
         """Return coordinates (B, N, 2) and labels (B, N) as the prompt encoder takes them.
 
         B is the number of boxes in a batch, else 1. As in SAM, a padding point stands behind
-        points that no box accompanies.
+        points that no box accompanies, and N is 0 where a mask is the only prompt.
         """
         count = len(self.boxes) if self.batched and self.boxes is not None else 1
         coords = np.broadcast_to(self.points, (count, *self.points.shape))
         labels = np.broadcast_to(self.labels, (count, *self.labels.shape))
+        if self.boxes is None and not len(self.points):
+            return coords.copy(), labels.copy()
         if self.boxes is None:
             corners, kinds = np.zeros((count, 1, 2)), np.full((count, 1), -1)
         else:
@@ -87,7 +91,9 @@ class Prompts:
         return np.concatenate([coords, corners], 1), np.concatenate([labels, kinds], 1)
 
 
-def _as_numbers(values: Sequence | np.ndarray, name: str) -> np.ndarray:
+def _as_numbers(values: Numbers, name: str, dtype_kinds: str = "iuf") -> np.ndarray:
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu().numpy()
     try:
         array = np.asarray(values)
     except ValueError as error:
@@ -96,7 +102,7 @@ def _as_numbers(values: Sequence | np.ndarray, name: str) -> np.ndarray:
         ) from error
     if array.size == 0:
         return array.astype(np.float64)
-    if array.dtype.kind not in "iuf":
+    if array.dtype.kind not in dtype_kinds:
         raise TypeError(f"{name} must be numbers; got {array.dtype} in {_short(values)}.")
     if not np.isfinite(array).all():
         raise ValueError(f"{name} must be finite numbers; got {_short(values)}.")
@@ -104,8 +110,8 @@ def _as_numbers(values: Sequence | np.ndarray, name: str) -> np.ndarray:
 
 
 def _check_points(
-    points: Sequence | np.ndarray | None,
-    labels: Sequence | np.ndarray | None,
+    points: Numbers | None,
+    labels: Numbers | None,
     original_size: Size,
 ) -> tuple[np.ndarray, np.ndarray]:
     if points is None:
@@ -124,7 +130,7 @@ def _check_points(
         )
     if labels is None:
         return xy, np.ones(len(xy), np.int64)
-    kinds = _as_numbers(labels, "labels")
+    kinds = _as_numbers(labels, "labels", dtype_kinds="iufb")
     if kinds.shape != (len(xy),):
         raise ValueError(
             f"labels must have one value for each of the {len(xy)} points; got shape {kinds.shape}."
@@ -134,7 +140,7 @@ def _check_points(
     return xy, kinds.astype(np.int64)
 
 
-def _check_boxes(boxes: Sequence | np.ndarray, name: str, original_size: Size) -> np.ndarray:
+def _check_boxes(boxes: Numbers, name: str, original_size: Size) -> np.ndarray:
     xyxy = _as_numbers(boxes, name)
     if name == "box":
         if xyxy.shape != (4,):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,6 +22,7 @@ from mobilesam.checkpoints import (
 from mobilesam.modeling import Sam, build_model, prepare_for_inference
 
 EMBEDDED_CHECKPOINT = Path(__file__).parent / "weights" / "embedded.safetensors"
+_LOADING = threading.Lock()  # two who ask for one model at once shall get the same
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,10 @@ def load_model(
     download: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Sam:
-    """Load a model, ready for inference and not to be changed; the same one for the same file.
+    """Load a model, ready for inference; the same object for the same file and device.
+
+    It is shared by all who load it, so it cannot be moved or cast: name its device here, or take a
+    copy with ``copy.deepcopy``.
 
     Args:
         name_or_path: A key of ``MODELS``, or a checkpoint's path: SAM's and MobileSAM's ``.pt``
@@ -92,31 +98,66 @@ def load_model(
         ValueError: If there is neither a model nor a file of that name, or no such device.
         CheckpointError: If the checkpoint cannot be had or is not what it should be.
     """
-    device = torch.device(device)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device='cuda' was asked for, but PyTorch sees no CUDA device; use 'cpu'.")
+    device = _usable(device)
     name = str(name_or_path)
-    if name in MODELS:
-        checkpoint = MODELS[name].checkpoint
-        if checkpoint is None:
-            path = EMBEDDED_CHECKPOINT
-        else:
-            path = resolve_checkpoint(checkpoint, download=download, progress=progress)
+    if name not in MODELS:
+        path, name = checkpoint_path(name_or_path), Path(name_or_path).stem
+    elif (checkpoint := MODELS[name].checkpoint) is not None:
+        path = resolve_checkpoint(checkpoint, download=download, progress=progress)
+    elif EMBEDDED_CHECKPOINT.is_file():
+        path = EMBEDDED_CHECKPOINT
     else:
-        path, name = Path(name_or_path).expanduser(), Path(name_or_path).stem
-        if not path.is_file():
-            raise ValueError(
-                f"{str(name_or_path)!r} is neither a model nor a checkpoint file; the models are "
-                f"{', '.join(MODELS)}."
-            )
-    return _load(path.resolve(), name, str(device), path.stat().st_mtime_ns)
+        raise CheckpointError(
+            f"{EMBEDDED_CHECKPOINT}, which comes with this package, is missing; install or check "
+            "out the package again, or name another model."
+        )
+    path = path.resolve()
+    with _LOADING:
+        return _load(path, name, str(device), path.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=4)
-def _load(path: Path, name: str, device: str, _modified_ns: int) -> Sam:
+def _load(path: Path, name: str, device: str, modified_ns: int) -> Sam:
+    model = read_model(path, name).to(device)
+    model.identity = f"{path}@{modified_ns}"
+    model.shared = True
+    return model
+
+
+def read_model(path: Path, name: str) -> Sam:
+    """Read a checkpoint into a new model, ready for inference on the CPU, that nobody else holds.
+
+    Raises:
+        CheckpointError: If the file cannot be read or is not what it should be.
+    """
     state_dict, metadata = read_checkpoint(path)
-    model = model_from_state_dict(state_dict, metadata, name)
-    return prepare_for_inference(model.to(device))
+    return prepare_for_inference(model_from_state_dict(state_dict, metadata, name))
+
+
+def checkpoint_path(path: str | Path) -> Path:
+    """Return a checkpoint file's path, ``~`` expanded.
+
+    Raises:
+        ValueError: If there is no such file.
+    """
+    expanded = os.path.expanduser(path)  # never raises, unlike Path.expanduser
+    if not os.path.isfile(expanded):
+        raise ValueError(
+            f"{str(path)!r} is neither a model nor a checkpoint file; the models are "
+            f"{', '.join(MODELS)}."
+        )
+    return Path(expanded)
+
+
+def _usable(device: str | torch.device) -> torch.device:
+    try:
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # it takes many forms
+        raise ValueError(
+            f"The device {str(device)!r} cannot be used on this machine; use 'cpu', or 'cuda' "
+            "where PyTorch sees an NVIDIA GPU."
+        ) from error
+    return torch.device(device)
 
 
 def model_from_state_dict(
@@ -134,13 +175,22 @@ def model_from_state_dict(
         CheckpointError: If the tensors fit no known architecture.
     """
     if "encoder" in metadata:
-        model = build_model(
-            metadata["encoder"],
-            int(metadata["image_size"]),
-            name=name,
-            pads_to_square=metadata.get("pads_to_square") != "false",
-            metadata=metadata,
-        )
+        described, image_size = metadata["encoder"], metadata.get("image_size", "")
+        try:
+            model = build_model(
+                described,
+                int(image_size),
+                name=name,
+                pads_to_square=metadata.get("pads_to_square") != "false",
+                draws_prompts=metadata.get("draws_prompts") == "true",
+                metadata=metadata,
+            )
+        except ValueError as error:
+            raise CheckpointError(
+                f"{name} calls itself a model with encoder={described!r} and "
+                f"image_size={image_size!r}, which cannot be built here; expected what this "
+                "project's training writes."
+            ) from error
         converted = {key: tensor.float() for key, tensor in state_dict.items()}
     else:
         encoder = official_layout.encoder_of(state_dict)

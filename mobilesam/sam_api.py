@@ -13,7 +13,7 @@ import torch
 from mobilesam.modeling import Sam, build_model
 from mobilesam.modeling.sam import join_prompts
 from mobilesam.predictor import ImageEmbedding, Predictor
-from mobilesam.registry import load_model
+from mobilesam.registry import checkpoint_path, read_model
 from mobilesam.transforms import input_size_for, resize, to_input_frame
 
 Size = tuple[int, int]
@@ -118,6 +118,10 @@ class SamPredictor:
         if image_format not in ("RGB", "BGR"):
             raise ValueError(f"image_format must be 'RGB' or 'BGR'; got {image_format!r}.")
         if image_format == "BGR":
+            if not isinstance(image, np.ndarray):
+                raise TypeError(
+                    f"A BGR image must be an (H, W, 3) uint8 array; got {type(image).__name__}."
+                )
             image = image[..., ::-1]
         self._embedding = self._predictor.encode(image)
 
@@ -197,7 +201,7 @@ class SamPredictor:
 
         Args:
             point_coords: (B, N, 2).
-            point_labels: (B, N).
+            point_labels: (B, N) 1, 0, or -1 for a row that is no point.
             boxes: (B, 4).
             mask_input: (B, 1, l, l').
             multimask_output: Three masks for each prompt, or one.
@@ -208,10 +212,10 @@ class SamPredictor:
 
         Raises:
             RuntimeError: If no picture is set.
-            ValueError: If there is neither a point nor a box.
+            ValueError: If there is no prompt, or one is malformed.
         """
         embedding = self._set_embedding()
-        coords, labels = join_prompts(point_coords, point_labels, boxes)
+        coords, labels = join_prompts(point_coords, point_labels, boxes, mask_input)
         low_res, iou = self.model.decode_masks(
             embedding.features, coords.float(), labels, mask_input, embedding.projections
         )
@@ -229,9 +233,21 @@ class SamPredictor:
 
 
 def _build(encoder: str, checkpoint: str | Path | None = None) -> Sam:
+    """Build a model of one's own, to be moved or changed at will.
+
+    Args:
+        encoder: The image encoder's name.
+        checkpoint: A file. With it the model is prepared for inference, its weights frozen; to
+            train one, leave it out and call ``load_state_dict``, which takes official files.
+
+    Raises:
+        ValueError: If there is no such file, or it belongs to another encoder.
+        CheckpointError: If it cannot be read.
+    """
     if checkpoint is None:
         return build_model(encoder)
-    model = load_model(checkpoint)
+    path = checkpoint_path(checkpoint)
+    model = read_model(path, path.stem)
     if model.encoder_name != encoder:
         raise ValueError(
             f"{checkpoint} holds a model with the image encoder {model.encoder_name}; "
@@ -240,10 +256,16 @@ def _build(encoder: str, checkpoint: str | Path | None = None) -> Sam:
     return model
 
 
+build_sam_vit_h = partial(_build, "sam_vit_h")
+build_sam_vit_l = partial(_build, "sam_vit_l")
+build_sam_vit_b = partial(_build, "sam_vit_b")
+build_sam_vit_t = partial(_build, "tiny_vit")
+build_sam = build_sam_vit_h
+
 sam_model_registry: dict[str, Callable[..., Sam]] = {
-    "default": partial(_build, "sam_vit_h"),
-    "vit_h": partial(_build, "sam_vit_h"),
-    "vit_l": partial(_build, "sam_vit_l"),
-    "vit_b": partial(_build, "sam_vit_b"),
-    "vit_t": partial(_build, "tiny_vit"),
+    "default": build_sam,
+    "vit_h": build_sam_vit_h,
+    "vit_l": build_sam_vit_l,
+    "vit_b": build_sam_vit_b,
+    "vit_t": build_sam_vit_t,
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,13 @@ from PIL import Image
 
 from mobilesam.masks import mask_to_box
 from mobilesam.predictor import Predictor
+from mobilesam.prompts import Numbers
 from mobilesam.registry import MODELS, load_model
 from mobilesam.rendering import overlay
 from mobilesam.transforms import read_image
 
 Source = str | Path | Image.Image | np.ndarray
+ALIASES = {"sam_b": "sam_vit_b", "sam_l": "sam_vit_l"}  # what Ultralytics calls them
 COLORS = ((30, 144, 255), (230, 159, 0), (0, 158, 115), (204, 121, 167), (240, 228, 66))
 
 
@@ -56,7 +58,7 @@ class Results:
     """What ``SAM.predict`` found in one photo.
 
     Attributes:
-        orig_img: (H, W, 3) uint8 RGB.
+        orig_img: (H, W, 3) uint8 in RGB order; Ultralytics has BGR here. Yours to change.
         path: Where the photo came from; None if it was no file.
         masks: One for each object asked for.
         boxes: Their tight boxes and scores.
@@ -78,7 +80,7 @@ class Results:
         return len(self.masks)
 
     def plot(self) -> np.ndarray:
-        """Return the photo with all masks laid over it, (H, W, 3) uint8 RGB."""
+        """Return the photo with all masks laid over it, (H, W, 3) uint8 in RGB order, not BGR."""
         picture = self.orig_img
         for index, mask in enumerate(self.masks.data.numpy()):
             picture = overlay(picture, mask, color=COLORS[index % len(COLORS)])
@@ -94,37 +96,41 @@ class SAM:
     """A model and the one call ``predict``.
 
     Args:
-        model: A model's name, with or without ``.pt``, or a checkpoint's path.
+        model: A model's name, ours or Ultralytics' (``sam_b``, ``sam_l``), with or without
+            ``.pt``, or a checkpoint's path.
         device: Where it shall compute.
     """
 
     def __init__(self, model: str | Path = "mobile_sam.pt", device: str = "cpu") -> None:
         name = str(model)
         stem = name.removesuffix(".pt").removesuffix(".pth")
-        known = stem in MODELS and not Path(name).is_file()
+        stem = ALIASES.get(stem, stem)
+        known = stem in MODELS and not os.path.isfile(name)
         self.model = load_model(stem if known else model, device)
         self._predictor = Predictor(self.model)
 
-    def __call__(self, source: Source, **prompts: Sequence) -> list[Results]:
+    def __call__(self, source: Source, **prompts: Numbers) -> list[Results]:
         """Do as ``predict``."""
         return self.predict(source, **prompts)
 
     def predict(
         self,
         source: Source,
-        points: Sequence | np.ndarray | None = None,
-        labels: Sequence | np.ndarray | None = None,
-        bboxes: Sequence | np.ndarray | None = None,
+        points: Numbers | None = None,
+        labels: Numbers | None = None,
+        bboxes: Numbers | None = None,
     ) -> list[Results]:
         """Segment what the prompts point at.
 
         Args:
-            source: A path, a PIL image, or an (H, W, 3) uint8 array in RGB order.
+            source: A path, a PIL image, or an (H, W, 3) uint8 array in RGB order: one from OpenCV,
+                which Ultralytics takes as it is, needs ``[..., ::-1]``.
             points: ``[x, y]`` is one object; ``[[x, y], [x, y]]`` are two; ``[[[x, y], [x, y]]]``
                 is one object with two points. Pixels of the photo.
             labels: In the same nesting without the coordinates; 1 include, 0 exclude; all 1 if
                 left out.
-            bboxes: ``[x0, y0, x1, y1]`` is one object, a list of them several. Not with points.
+            bboxes: ``[x0, y0, x1, y1]`` is one object, a list, array or tensor of them several, as
+                detectors give them. Not with points.
 
         Returns:
             A list with the photo's one result.
@@ -132,17 +138,16 @@ class SAM:
         Raises:
             ValueError: If there is no prompt, or one is malformed.
         """
-        photo = read_image(source)
-        objects = _objects(points, labels, bboxes)
+        calls = _calls(points, labels, bboxes)
+        photo = np.array(read_image(source))
         embedding = self._predictor.encode(photo)
         predictions = [
-            self._predictor.predict(embedding, multimask_output=False, **prompt)
-            for prompt in objects
+            self._predictor.predict(embedding, multimask_output=False, **prompt) for prompt in calls
         ]
-        masks = np.stack([prediction.mask(0) for prediction in predictions])
+        masks = np.concatenate([p.masks.reshape(-1, *photo.shape[:2]) for p in predictions])
         boxes = Boxes(
             torch.tensor([mask_to_box(mask) for mask in masks], dtype=torch.float32),
-            torch.tensor([float(p.iou_predictions[0]) for p in predictions]),
+            torch.from_numpy(np.concatenate([p.iou_predictions.ravel() for p in predictions])),
         )
         decode_ms = sum(prediction.decode_ms for prediction in predictions)
         path = str(source) if isinstance(source, str | Path) else None
@@ -150,12 +155,15 @@ class SAM:
         return [Results(photo, path, Masks(torch.from_numpy(masks)), boxes, speed)]
 
 
-def _objects(
-    points: Sequence | np.ndarray | None,
-    labels: Sequence | np.ndarray | None,
-    bboxes: Sequence | np.ndarray | None,
+def _calls(
+    points: Numbers | None,
+    labels: Numbers | None,
+    bboxes: Numbers | None,
 ) -> list[dict]:
-    """Turn nested prompts into the keyword arguments of one ``Predictor.predict`` per object."""
+    """Turn nested prompts into keyword arguments of ``Predictor.predict``.
+
+    One call takes all boxes; points take one for each object.
+    """
     if points is None and bboxes is None:
         raise ValueError("No prompt was given; expected points=[x, y] or bboxes=[x0, y0, x1, y1].")
     if points is not None and bboxes is not None:
@@ -163,7 +171,7 @@ def _objects(
     if bboxes is not None:
         if labels is not None:
             raise ValueError("labels belong to points; bboxes take none.")
-        return [{"box": box} for box in _nested(bboxes, depth=2, name="bboxes")]
+        return [{"boxes": _nested(bboxes, depth=2, name="bboxes")}]
     groups = _nested(points, depth=1, name="points")
     if _depth(groups) == 2:  # a point for each object
         groups = [[point] for point in groups]
@@ -183,8 +191,8 @@ def _objects(
 
 
 def _nested(values: Any, depth: int, name: str) -> list:
-    as_list: Any = values.tolist() if isinstance(values, np.ndarray) else values
-    if not isinstance(as_list, list | tuple):
+    as_list: Any = _as_lists(values)
+    if not isinstance(as_list, list):
         as_list = [as_list]
     if not as_list:
         raise ValueError(f"{name} is empty; expected at least one.")
@@ -195,5 +203,14 @@ def _nested(values: Any, depth: int, name: str) -> list:
     return as_list
 
 
+def _as_lists(values: Any) -> Any:
+    """Turn arrays and tensors, and sequences of them, into nested lists."""
+    if isinstance(values, np.ndarray | torch.Tensor):
+        return values.tolist()
+    if isinstance(values, list | tuple):
+        return [_as_lists(value) for value in values]
+    return values
+
+
 def _depth(values: object) -> int:
-    return 1 + _depth(values[0]) if isinstance(values, list | tuple) and values else 0
+    return 1 + _depth(values[0]) if isinstance(values, list) and values else 0

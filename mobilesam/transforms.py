@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-import warnings
+import os
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torch.nn import functional as F
 
-MAX_IMAGE_PIXELS = 50_000_000  # a 12 MP phone photo four times over
+MAX_IMAGE_PIXELS = 50_000_000  # of a file: a 12 MP phone photo four times over
+ROWS_AT_A_TIME = 256  # of a deep picture on its way to 8 bits: bounds the memory that takes
+LOW_RES_STRIDE = 4  # px of the input frame per cell of the low-res logits
+EXIF_ORIENTATION = 0x0112
+UPRIGHT = {  # what brings a picture of that EXIF orientation upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 Size = tuple[int, int]
 
 
@@ -29,7 +41,8 @@ def read_image(image: str | Path | Image.Image | np.ndarray) -> np.ndarray:
     Raises:
         FileNotFoundError: If there is no such file.
         TypeError: If ``image`` is none of these types, or an array not of uint8.
-        ValueError: If it is no readable picture, empty, or larger than ``MAX_IMAGE_PIXELS``.
+        ValueError: If it is no readable picture, empty, or a file of more than
+            ``MAX_IMAGE_PIXELS``, which is found out before it is decoded.
     """
     if isinstance(image, np.ndarray):
         return _check_array(image)
@@ -41,28 +54,31 @@ def read_image(image: str | Path | Image.Image | np.ndarray) -> np.ndarray:
             f"got {type(image).__name__}."
         )
     path = Path(image)
-    if path.is_dir():
+    if os.path.isdir(path):
         raise ValueError(f"{path.name} is a folder; expected a picture file.")
-    if not path.exists():
+    if not os.path.exists(path):  # unlike Path.exists, also for a name that is too long
         raise FileNotFoundError(f"There is no file {path}; check the path.")
     if path.stat().st_size == 0:
         raise ValueError(f"{path.name} is empty (0 bytes); choose another picture.")
+    with _open(path) as opened:
+        width, height = opened.size
+        if width * height > MAX_IMAGE_PIXELS:
+            raise ValueError(_too_large(path.name, f"{width}×{height}"))
+        return _to_rgb(opened, path.name)
+
+
+def _open(path: Path) -> Image.Image:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # checked below
-            with Image.open(path) as opened:
-                return _to_rgb(opened, path.name)
+        return Image.open(path)
     except UnidentifiedImageError as error:
         raise ValueError(
             f"{path.name} is not a picture that can be read; use JPEG, PNG, WebP, GIF, BMP or TIFF."
         ) from error
-    except Image.DecompressionBombError as error:
-        raise ValueError(_too_large(path.name, None)) from error
-    except (OSError, SyntaxError) as error:
-        if (
-            isinstance(error, OSError) and error.errno is not None
-        ):  # the file system's, not the picture's
-            raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ValueError(_too_large(path.name, "far too many")) from error
+    except (OSError, SyntaxError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the file system's, not the picture's
         raise ValueError(_damaged(path.name)) from error
 
 
@@ -70,30 +86,53 @@ def _to_rgb(image: Image.Image, name: str) -> np.ndarray:
     width, height = image.size
     if width == 0 or height == 0:
         raise ValueError(f"{name} has no pixels ({width}×{height}); choose another picture.")
-    if width * height > MAX_IMAGE_PIXELS:
-        raise ValueError(_too_large(name, image.size))
     try:
         image.load()
-        image = ImageOps.exif_transpose(image)
-        if image.mode.startswith(("I", "F")):
-            image = _to_8_bit(image)
-        elif image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-            rgba = image.convert("RGBA")
-            image = Image.new("RGBA", rgba.size, "white")
-            image.alpha_composite(rgba)
-        return np.ascontiguousarray(image.convert("RGB"))
-    except (OSError, SyntaxError, EOFError, IndexError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged file can make a decoder fail in any way
         raise ValueError(_damaged(name)) from error
+    turn = _turn_upright(image)
+    if turn is not None:
+        image = image.transpose(turn)
+    if image.mode.startswith(("I", "F")):
+        image = _to_8_bit(image, name)
+    try:
+        if image.mode == "La":
+            image = image.convert("LA")
+        if image.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in image.info:
+            rgba = image.convert("RGBA")
+            image = Image.new("RGB", rgba.size, "white")
+            image.paste(rgba, mask=rgba.getchannel("A"))
+        return np.ascontiguousarray(image.convert("RGB"))
+    except ValueError as error:
+        raise ValueError(
+            f"{name} cannot be brought from Pillow's mode {image.mode} to RGB; save it as RGB."
+        ) from error
 
 
-def _to_8_bit(image: Image.Image) -> Image.Image:
-    """Scale 16-bit integers, or floats of any range, to 8 bits."""
-    values = np.nan_to_num(np.asarray(image, dtype=np.float64))
-    low, high = (0.0, 65535.0) if image.mode.startswith("I") else (values.min(), values.max())
-    if image.mode == "I" and values.max() <= 255:
-        high = 255.0
-    scaled = (values - low) / max(high - low, 1e-12) * 255
-    return Image.fromarray(np.clip(scaled + 0.5, 0, 255).astype(np.uint8))
+def _turn_upright(image: Image.Image) -> Image.Transpose | None:
+    try:
+        return UPRIGHT.get(image.getexif()[EXIF_ORIENTATION])
+    except Exception:  # none, or damaged EXIF: the picture itself is whole
+        return None
+
+
+def _to_8_bit(image: Image.Image, name: str) -> Image.Image:
+    """Scale 16-bit integers, or floats of any range, to 8 bits; a few rows at a time."""
+    values = np.asarray(image)
+    if image.mode.startswith("I"):
+        low, high = 0.0, 65535.0 if values.max() > 255 or image.mode != "I" else 255.0
+    else:
+        low, high = float(values.min()), float(values.max())
+        if not np.isfinite((low, high)).all():  # a single NaN makes both NaN
+            raise ValueError(f"{name} holds NaN or infinity; replace them by finite numbers.")
+    scale = 255 / max(high - low, 1e-12)
+    out = np.empty(values.shape, np.uint8)
+    for start in range(0, len(values), ROWS_AT_A_TIME):
+        rows = slice(start, start + ROWS_AT_A_TIME)
+        out[rows] = np.clip((values[rows].astype(np.float32) - low) * scale + 0.5, 0, 255)
+    return Image.fromarray(out)
 
 
 def _check_array(image: np.ndarray) -> np.ndarray:
@@ -104,18 +143,14 @@ def _check_array(image: np.ndarray) -> np.ndarray:
         )
     if image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"An image array must have shape (H, W, 3), RGB; got {image.shape}.")
-    height, width = image.shape[:2]
     if image.size == 0:
         raise ValueError(f"The image array is empty; got shape {image.shape}.")
-    if width * height > MAX_IMAGE_PIXELS:
-        raise ValueError(_too_large("the picture", (width, height)))
     return np.ascontiguousarray(image)
 
 
-def _too_large(name: str, size: tuple[int, int] | None) -> str:
-    got = f"has {size[0]}×{size[1]} pixels" if size else "has far too many pixels"
+def _too_large(name: str, pixels: str) -> str:
     limit = MAX_IMAGE_PIXELS // 1_000_000
-    return f"{name} {got}; at most {limit} million can be taken: make it smaller."
+    return f"{name} has {pixels} pixels; at most {limit} million can be taken: make it smaller."
 
 
 def _damaged(name: str) -> str:
@@ -149,16 +184,16 @@ def upscale_logits(
     """Bring (M, l, l') low-res logits to ``output_size`` as SAM's post-processing does.
 
     Args:
-        low_res_logits: Logits over the input frame, 4 pixels of it to a cell.
+        low_res_logits: Logits over the input frame, ``LOW_RES_STRIDE`` pixels of it to a cell.
         input_size: (height, width) of the picture within the input frame.
         image_size: Side of the input frame, pixels.
         output_size: (height, width) wanted; the photo's own for a full-size mask.
 
     Returns:
-        (M, *output_size) float32 logits; above 0 is mask.
+        (M, *output_size) float32 logits.
     """
     rows, columns = low_res_logits.shape[-2:]
-    frame = (min(rows * 4, image_size), min(columns * 4, image_size))
+    frame = [min(cells * LOW_RES_STRIDE, image_size) for cells in (rows, columns)]
     logits = F.interpolate(low_res_logits[None], frame, mode="bilinear", align_corners=False)
     logits = logits[..., : input_size[0], : input_size[1]]
     if tuple(output_size) != tuple(input_size):

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
+import huggingface_hub.constants
 import numpy as np
 import pytest
 import torch
+from http_server import closed_port
 
-from mobilesam import Predictor, load_model
+from mobilesam import Predictor, checkpoints, cli, load_model
 from mobilesam.modeling import Sam, build_model, prepare_for_inference
+
+Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +39,48 @@ def embedded() -> Predictor:
 def noise_photo() -> np.ndarray:
     """A 90 x 160 photo of noise."""
     return np.random.default_rng(0).integers(0, 255, (90, 160, 3), np.uint8)
+
+
+@pytest.fixture
+def empty_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No checkpoint anywhere, and every host a closed port of this machine."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    for variable in checkpoints.HOST_VARIABLES.values():
+        monkeypatch.setenv(variable, f"http://127.0.0.1:{closed_port()}")
+    for variable in (checkpoints.FOLDER_VARIABLE, checkpoints.OFFLINE_VARIABLE):
+        monkeypatch.delenv(variable, raising=False)
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command in this process: (exit status, standard output, standard error)."""
+
+    def run_command(*words: object) -> tuple[int, str, str]:
+        try:
+            status = cli.main([str(word) for word in words])
+        except SystemExit as stopped:
+            status = int(stopped.code or 0)
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run_command
+
+
+@pytest.fixture
+def refuses(run: Run) -> Callable[..., None]:
+    """Expect a command to end with status 2 and one line that holds the given words."""
+
+    def check(expected: str, *words: object) -> None:
+        status, out, err = run(*words)
+        assert status == 2
+        assert out == ""
+        assert err.count("\n") == 1
+        assert "Traceback" not in err
+        assert expected in err
+
+    return check
 
 
 def disk_photo(

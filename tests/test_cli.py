@@ -1,28 +1,25 @@
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import subprocess
-import sys
-import types
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-import huggingface_hub.constants
 import numpy as np
 import pytest
 import torch
-from http_server import closed_port
 from PIL import Image
 from safetensors.torch import save_file
 
 import mobilesam
-from mobilesam import checkpoints, cli, registry
+from mobilesam import registry
 from mobilesam.modeling import build_model
+from tests.conftest import Run
 
 WIDTH, HEIGHT = 90, 60
-Run = Callable[..., tuple[int, str, str]]
+
+pytestmark = pytest.mark.usefixtures("empty_machine")
 
 
 @pytest.fixture(scope="session")
@@ -35,50 +32,11 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(autouse=True)
-def empty_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv(checkpoints.FOLDER_VARIABLE, raising=False)
-    for variable in checkpoints.HOST_VARIABLES.values():
-        monkeypatch.setenv(variable, f"http://127.0.0.1:{closed_port()}")
-
-
 @pytest.fixture
 def photo(tmp_path: Path) -> Path:
     pixels = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "photo.png")
     return tmp_path / "photo.png"
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a command in this process: (exit status, standard output, standard error)."""
-
-    def run_command(*words: object) -> tuple[int, str, str]:
-        try:
-            status = cli.main([str(word) for word in words])
-        except SystemExit as stopped:
-            status = int(stopped.code or 0)
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return run_command
-
-
-@pytest.fixture
-def refuses(run: Run) -> Callable[..., None]:
-    """Expect a command to end with status 2 and one line that holds the given words."""
-
-    def check(expected: str, *words: object) -> None:
-        status, out, err = run(*words)
-        assert status == 2
-        assert out == ""
-        assert err.count("\n") == 1
-        assert "Traceback" not in err
-        assert expected in err
-
-    return check
 
 
 def test_segment_writes_a_mask_and_reports_in_one_line_of_json(
@@ -213,6 +171,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(
         (("--box", "1,2,30,40", "--box", "1,2,3,4"), "One --box was expected; got 2"),
         (("--point", "4,5", "--kind", "sketch"), "invalid choice: 'sketch'"),
         (("--point", "4,5", "--shape", "round"), "unrecognized arguments"),
+        (("--point=4,5", "--model=embedded", "--device=gpu"), "device 'gpu' cannot be used"),
     ],
 )
 def test_a_bad_prompt_or_option_is_one_sentence(
@@ -233,6 +192,11 @@ def test_a_bad_photo_or_model_is_one_sentence(
     refuses("absent.jpg", "segment", tmp_path / "absent.jpg", *prompt)
     (tmp_path / "text.png").write_text("not a picture")
     refuses("text.png", "segment", tmp_path / "text.png", *prompt)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        Image.new("1", (10_000, 10_000)).save(tmp_path / "bomb.png")
+        refuses("50 million", "segment", tmp_path / "bomb.png", *prompt)
+    assert not told  # Pillow's own warning would be a second sentence
     refuses("'nothing' is neither a model", "segment", photo, *prompt, "--model", "nothing")
     (tmp_path / "cut.pt").write_bytes(b"PK\x03\x04 cut off")
     refuses("cut off or damaged", "segment", photo, *prompt, "--model", tmp_path / "cut.pt")
@@ -246,6 +210,7 @@ def test_a_file_that_cannot_be_written_is_refused_before_any_work(
     refuses("does not exist; create it first", *common, tmp_path / "absent" / "out.png")
     refuses("must be a file that ends in .png", *common, tmp_path / "out.jpg")
     refuses("is the photo itself", *common, photo)
+    refuses("does not exist; create it first", *common, "~no-such-user/out.png")
     (tmp_path / "folder.png").mkdir()
     refuses("is not a file", *common, tmp_path / "folder.png")
     (tmp_path / "old.png").write_bytes(b"old")
@@ -264,117 +229,4 @@ def test_the_default_model_says_so_when_it_is_the_embedded_one(
     assert status == 0
     assert json.loads(stdout)["model"] == "embedded"
     assert "MobileSAM's checkpoint is not on this machine" in stderr
-
-
-def test_models_lists_each_with_its_place(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MOBILESAM_CHECKPOINT_DIR", str(tmp_path))
-    (tmp_path / "sam_vit_b_01ec64.pth").write_bytes(b"x" * 1000)
-    status, stdout, _ = run("models")
-    assert status == 0
-    rows = {line.split()[0]: line for line in stdout.splitlines()}
-    assert rows.keys() == {"model", *registry.MODELS}
-    assert "9.8 M" in rows["mobile_sam"]
-    assert "40.7 MB  no" in rows["mobile_sam"]
-    assert "resolve/main/mobile_sam.pt or http" in rows["mobile_sam"]
-    assert "yes" in rows["sam_vit_b"]
-    assert str(tmp_path / "sam_vit_b_01ec64.pth") in rows["sam_vit_b"]
-
-    listed = {row["name"]: row for row in json.loads(run("models", "--json")[1])}
-    assert listed["sam_vit_b"]["present"] is True
-    assert listed["sam_vit_b"]["size_bytes"] == 1000
-    assert listed["sam_vit_h"]["path"] is None
-    assert listed["sam_vit_h"]["size_bytes"] == 2_564_550_879
-    assert len(listed["mobile_sam"]["urls"]) == 2
-
-
-def test_download_prints_where_the_checkpoint_is(
-    run: Run, refuses: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MOBILESAM_CHECKPOINT_DIR", str(tmp_path))
-    refuses("refused the connection", "download", "mobile_sam")
-    (tmp_path / "mobile_sam.pt").write_bytes(b"here")
-    assert run("download", "mobile_sam")[:2] == (0, f"{tmp_path / 'mobile_sam.pt'}\n")
-    refuses("There is no model 'sam2'", "download", "sam2")
-    monkeypatch.setattr(registry, "EMBEDDED_CHECKPOINT", tmp_path / "mobile_sam.pt")
-    assert run("download", "embedded")[0] == 0
-    monkeypatch.setattr(registry, "EMBEDDED_CHECKPOINT", tmp_path / "absent.safetensors")
-    refuses("does not come from the network", "download", "embedded")
-
-
-def test_train_and_val_come_from_the_training_package(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    commands = types.ModuleType("mobilesam.training.commands")
-
-    def add(name: str) -> Callable[[argparse._SubParsersAction], None]:
-        def add_parser(subparsers: argparse._SubParsersAction) -> None:
-            parser = subparsers.add_parser(name, help="…")
-            parser.add_argument("--data")
-            parser.set_defaults(run=lambda args: print(name, args.data) or 5)
-
-        return add_parser
-
-    commands.add_train_parser, commands.add_val_parser = add("train"), add("val")
-    monkeypatch.setitem(sys.modules, "mobilesam.training.commands", commands)
-    monkeypatch.setattr("mobilesam.training.commands", commands, raising=False)
-    assert run("train", "--data", "there")[:2] == (5, "train there\n")
-    assert run("-v", "val", "--data", "here")[:2] == (5, "val here\n")
-
-
-def test_training_is_not_imported_for_other_commands(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "mobilesam.training.commands", None)  # an import would fail
-    status, stdout, _ = run("--help")
-    assert status == 0
-    for command in ("segment", "models", "download", "train", "val"):
-        assert f"    {command} " in stdout
-
-
-def test_help_and_version_and_a_missing_command(run: Run, refuses: Callable[..., None]) -> None:
-    assert run("--version")[:2] == (0, f"mobilesam {mobilesam.__version__}\n")
-    status, stdout, _ = run("segment", "--help")
-    assert status == 0
-    assert "dog.overlay.png" in stdout
-    refuses("COMMAND")
-    refuses("invalid choice: 'paint'", "paint")
-
-
-def test_an_interrupted_command_ends_quietly(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(_: object) -> int:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(cli, "_models", interrupt)
-    assert run("models") == (130, "", "mobilesam: interrupted\n")
-
-
-def test_help_needs_no_torch() -> None:
-    code = f"""
-import sys, types
-package = types.ModuleType("mobilesam")
-package.__path__, package.__version__ = [{str(Path(cli.__file__).parent)!r}], "0"
-sys.modules["mobilesam"] = package  # the command line alone, whatever the package imports
-from mobilesam.cli import main
-try:
-    main(["segment", "--help"])
-except SystemExit:
-    sys.exit("torch" in sys.modules)
-"""
-    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL, timeout=60)
-
-
-def test_the_module_runs_as_a_program(tmp_path: Path) -> None:
-    words = [sys.executable, "-m", "mobilesam", "segment", "photo.jpg"]
-    ended = subprocess.run(
-        [*words, "--out", tmp_path / "out.png"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        cwd=Path(mobilesam.__file__).parents[1],
-    )
-    assert ended.returncode == 2
-    assert ended.stdout == ""
-    assert ended.stderr.startswith("mobilesam: error: No prompt was given")
-    assert ended.stderr.count("\n") == 1
+    assert "python -m mobilesam download mobile_sam" in stderr

@@ -8,7 +8,7 @@ import torch
 from mobilesam.modeling import build_model, prepare_for_inference
 from mobilesam.modeling.image_encoder import build_image_encoder
 from mobilesam.modeling.mask_decoder import _spread
-from mobilesam.modeling.prompt_encoder import PromptEncoder
+from mobilesam.modeling.prompt_encoder import DRAWN_LOGIT, PromptEncoder
 from mobilesam.registry import MODELS
 
 
@@ -41,6 +41,7 @@ def test_preparation_keeps_the_output(encoder: str) -> None:
     torch.testing.assert_close(masks, plain_masks, atol=1e-4, rtol=0)
     torch.testing.assert_close(iou, plain_iou, atol=1e-4, rtol=0)
     assert not any("bn" in name for name, _ in model.image_encoder.named_modules())
+    assert not any(parameter.requires_grad for parameter in model.parameters())
 
 
 @pytest.mark.parametrize(("image_size", "cells"), [(1024, 64), (512, 32), (384, 24)])
@@ -86,6 +87,44 @@ def test_padding_rows_do_not_depend_on_their_coordinates() -> None:
     labels = torch.full((1, 1), -1)
     here, there = (encoder.sparse(torch.full((1, 1, 2), v), labels) for v in (0.0, 50.0))
     torch.testing.assert_close(here, there)
+
+
+def test_a_drawn_box_covers_its_own_area() -> None:
+    encoder = PromptEncoder(16, 64)
+    corners = torch.tensor([[[9.5, 5.5], [41.5, 30.5]]])  # + 0.5: from 10, 6 to 42, 31
+    drawn = encoder.draw(corners, torch.tensor([[2, 3]]), (4, 3))
+    assert drawn.shape == (1, 1, 16, 12)
+    covered = (drawn / DRAWN_LOGIT + 1) / 2
+    assert covered.sum() * 16 == pytest.approx((42 - 10) * (31 - 6), rel=1e-5)
+    assert covered[0, 0, 4, 5] == 1
+    assert covered[0, 0, 10, 5] == 0
+
+
+def test_drawn_points_are_bright_or_dark_and_padding_is_neither() -> None:
+    encoder = PromptEncoder(16, 64)
+    coords = torch.tensor([[[13.5, 29.5], [49.5, 5.5], [0.0, 0.0]]])
+    (drawn,) = encoder.draw(coords, torch.tensor([[1, 0, -1]]), (4, 4))[0]
+    assert drawn.argmax() == 7 * 16 + 3
+    assert drawn.argmin() == 1 * 16 + 12
+    assert drawn[0, 0].abs() < 1e-3
+    assert drawn.max() == pytest.approx(DRAWN_LOGIT, rel=0.06)
+
+
+def test_a_model_that_draws_heeds_what_it_drew() -> None:
+    torch.manual_seed(0)
+    model = build_model("deit_tiny", 64, draws_prompts=True)
+    features = torch.randn(1, 256, 4, 4)
+    coords, labels = torch.tensor([[[20.0, 20.0], [0, 0]]]), torch.tensor([[1, -1]])
+    earlier = torch.randn(1, 1, 16, 16)
+    with torch.inference_mode():
+        alone, _ = model.decode_masks(features, coords, labels)
+        blank, _ = model.decode_masks(features, coords, labels, torch.zeros(1, 1, 16, 16))
+        refined, _ = model.decode_masks(features, coords, labels, earlier)
+        model.draws_prompts = False
+        undrawn, _ = model.decode_masks(features, coords, labels)
+    torch.testing.assert_close(blank, alone)
+    assert not torch.allclose(refined, alone)
+    assert not torch.allclose(undrawn, alone)
 
 
 @pytest.mark.parametrize("name", ["mobile_sam", "embedded"])

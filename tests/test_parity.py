@@ -28,6 +28,9 @@ CASES = {
 }
 
 
+pytestmark = pytest.mark.parity
+
+
 class Setup(NamedTuple):
     predictor: Predictor
     embedding: ImageEmbedding

@@ -12,9 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
-from mobilesam import ImageEmbedding, Predictor
+from mobilesam import ImageEmbedding, Predictor, load_model
 from mobilesam.masks import mask_iou
-from mobilesam.modeling import build_model
+from mobilesam.modeling import Sam, build_model
+from mobilesam.training.checkpointing import save_model
 from tests.conftest import disk_photo
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -109,6 +110,13 @@ def test_an_earlier_mask_is_a_prompt(small_predictor: Predictor, embedding: Imag
     assert np.abs(refined.low_res_logits - without.low_res_logits).max() > 1e-4
     alone = small_predictor.predict(embedding, mask_input=logits)
     assert alone.masks.shape == (1, 90, 160)
+    low_res, _ = small_predictor.model.decode_masks(
+        embedding.features,
+        torch.zeros(1, 0, 2),
+        torch.zeros(1, 0, dtype=torch.long),
+        torch.from_numpy(logits)[None, None],
+    )
+    np.testing.assert_allclose(alone.low_res_logits, low_res[0, :1], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("shape", [(256, 256), (2, 20, 32), (32, 20)])
@@ -125,6 +133,64 @@ def test_an_embedding_of_another_model_is_refused(embedding: ImageEmbedding) -> 
     other = Predictor(build_model("deit_tiny", 64, name="other"))
     with pytest.raises(ValueError, match="made by deit_tiny, the predictor holds other"):
         other.predict(embedding, points=[(1, 1)])
+
+
+def test_models_of_one_name_are_told_apart(
+    small_model: Sam, embedding: ImageEmbedding, tmp_path: Path
+) -> None:
+    namesake = Predictor(build_model("deit_tiny", 128, pads_to_square=False))
+    for other in (embedding, pickle.loads(pickle.dumps(embedding))):
+        with pytest.raises(ValueError, match="made by another deit_tiny"):
+            namesake.predict(other, points=[(1, 1)])
+    Predictor(copy.deepcopy(small_model)).predict(embedding, points=[(1, 1)])  # the same weights
+    folders = [tmp_path / "first", tmp_path / "second"]
+    for folder in folders:
+        save_model(build_model("deit_tiny", 64), folder / "model.safetensors", {})
+    first, second = (Predictor(load_model(folder / "model.safetensors")) for folder in folders)
+    assert first.model.name == second.model.name == "model"
+    photo = np.zeros((64, 64, 3), np.uint8)
+    with pytest.raises(ValueError, match="made by another model"):
+        second.predict(first.encode(photo), points=[(1, 1)])
+
+
+def test_other_weights_make_another_model() -> None:
+    model = build_model("deit_tiny", 64)
+    embedding = Predictor(model).encode(np.zeros((64, 64, 3), np.uint8))
+    model.load_state_dict(build_model("deit_tiny", 64).state_dict())
+    with pytest.raises(ValueError, match="another deit_tiny"):
+        Predictor(model).predict(embedding, points=[(1, 1)])
+
+
+def test_a_batch_says_how_to_read_it(small_predictor: Predictor, embedding: ImageEmbedding) -> None:
+    boxes = [(10, 10, 60, 60), (70, 20, 150, 80)]
+    result = small_predictor.predict(embedding, boxes=boxes, multimask_output=True)
+    assert result.masks.shape == (2, 3, 90, 160)
+    assert result.preview(40).shape == (2, 3, 22, 40)
+    with pytest.raises(ValueError, match=r"batch of 2 boxes; use iou_predictions.argmax"):
+        _ = result.best
+    for read in (result.mask, result.logits):
+        with pytest.raises(ValueError, match=r"batch of 2 boxes; use .*masks\[k, m\]"):
+            read(0)
+
+
+def test_the_models_threshold_is_heeded(small_model: Sam, embedding: ImageEmbedding) -> None:
+    model = copy.deepcopy(small_model)
+    at_zero = Predictor(model).predict(embedding, points=[(80, 40)])
+    model.mask_threshold = float(np.median(at_zero.logits(0)))
+    result = Predictor(model).predict(embedding, points=[(80, 40)])
+    expected = at_zero.logits(0) > model.mask_threshold
+    assert 0.4 < expected.mean() < 0.6
+    np.testing.assert_array_equal(result.mask(0), expected)
+    np.testing.assert_array_equal(result.masks[0], expected)
+    np.testing.assert_array_equal(result.preview()[0], expected)
+
+
+def test_a_decoder_can_be_trained_on_an_embedding(embedding: ImageEmbedding) -> None:
+    decoder = build_model("deit_tiny", 128, pads_to_square=False)
+    coords, labels = torch.tensor([[[20.0, 20.0]]]), torch.tensor([[1]])
+    low_res, _ = decoder.decode_masks(embedding.features, coords, labels)
+    low_res.sum().backward()
+    assert decoder.mask_decoder.mask_tokens.weight.grad is not None
 
 
 def test_bad_prompts_reach_the_caller(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from mobilesam.prompts import Prompts
 
@@ -48,6 +49,19 @@ def test_points_without_a_box_are_followed_by_padding() -> None:
     coords, labels = Prompts.check(SIZE, [(3, 4), (5, 6)], [1, 0]).as_labelled_points()
     assert coords.tolist() == [[[3, 4], [5, 6], [0, 0]]]
     assert labels.tolist() == [[1, 0, -1]]
+
+
+def test_a_mask_alone_needs_no_padding() -> None:
+    coords, labels = Prompts.check(SIZE, has_mask_input=True).as_labelled_points()
+    assert (coords.shape, labels.shape) == ((1, 0, 2), (1, 0))
+
+
+def test_tensors_and_truth_values_are_taken() -> None:
+    prompts = Prompts.check(SIZE, torch.tensor([[3.5, 4], [5, 6]]), [True, False])
+    assert prompts.points.tolist() == [[3.5, 4], [5, 6]]
+    assert prompts.labels.tolist() == [1, 0]
+    boxes = torch.tensor([[1.0, 2, 7, 8]], requires_grad=True)
+    assert Prompts.check(SIZE, boxes=boxes).boxes.tolist() == [[1, 2, 7, 8]]
 
 
 def test_a_box_becomes_two_corners() -> None:

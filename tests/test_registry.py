@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from mobilesam import CheckpointError, available, default_model_name, load_model
+from mobilesam import CheckpointError, available, default_model_name, load_model, registry
+from mobilesam.checkpoints import read_checkpoint
 from mobilesam.modeling import build_model
 from mobilesam.registry import EMBEDDED_CHECKPOINT, MODELS
 from mobilesam.training.checkpointing import read_metadata, save_model
@@ -16,10 +20,8 @@ from tests.official_checkpoints import official_state_dict, write_official_check
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(empty_machine: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MOBILESAM_CHECKPOINT_DIR", str(tmp_path / "checkpoints"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     (tmp_path / "checkpoints").mkdir()
     return tmp_path / "checkpoints"
 
@@ -59,11 +61,72 @@ def test_unknown_names_are_refused(name: str) -> None:
         available(name)
 
 
-def test_an_absent_device_is_refused() -> None:
-    if torch.cuda.is_available():
+@pytest.mark.parametrize("device", ["cuda", "mps", "xpu", "gpu", "meta", "cpu:x", ""])
+def test_an_absent_device_is_refused(device: str) -> None:
+    if device == "cuda" and torch.cuda.is_available():
         pytest.skip("this machine has a CUDA device")
-    with pytest.raises(ValueError, match="CUDA"):
-        load_model("embedded", "cuda")
+    with pytest.raises(ValueError, match=rf"'{device}' cannot be used on this machine; use 'cpu'"):
+        load_model("embedded", device)
+
+
+def test_a_missing_embedded_file_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "EMBEDDED_CHECKPOINT", tmp_path / "embedded.safetensors")
+    with pytest.raises(CheckpointError, match=r"is missing; install or check out .* again"):
+        load_model("embedded")
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"encoder": "deit_tiny"},
+        {"encoder": "deit_tiny", "image_size": "large"},
+        {"encoder": "deit_tiny", "image_size": "100"},
+        {"encoder": "resnet", "image_size": "512"},
+    ],
+)
+def test_metadata_that_describe_no_model_are_refused(tmp_path: Path, metadata: dict) -> None:
+    path = tmp_path / "other.safetensors"
+    save_file({"weight": torch.zeros(3)}, path, metadata=metadata)
+    with pytest.raises(CheckpointError, match=r"encoder='\w+' and image_size='.*cannot be built"):
+        load_model(path)
+
+
+@pytest.fixture
+def small_file(tmp_path: Path) -> Path:
+    path = tmp_path / "small.safetensors"
+    save_model(build_model("deit_tiny", 64), path, {})
+    return path
+
+
+def test_a_shared_model_cannot_be_moved_or_changed(small_file: Path) -> None:
+    model = load_model(small_file)
+    assert model.to("cpu").float() is model  # nothing changes
+    for change in (model.double, model.half, lambda: model.to("meta")):
+        with pytest.raises(RuntimeError, match=r"shared by all.*copy\.deepcopy"):
+            change()
+    with pytest.raises(RuntimeError, match="given other weights"):
+        model.load_state_dict(model.state_dict())
+    twin = copy.deepcopy(model).double()
+    assert (twin.pixel_mean.dtype, model.pixel_mean.dtype) == (torch.float64, torch.float32)
+
+
+def test_threads_that_ask_at_once_get_one_model(
+    small_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = []
+
+    def read_slowly(path: Path) -> tuple:
+        reads.append(path)
+        time.sleep(0.05)
+        return read_checkpoint(path)
+
+    monkeypatch.setattr(registry, "read_checkpoint", read_slowly)
+    with ThreadPoolExecutor(3) as pool:
+        models = list(pool.map(load_model, [small_file] * 3))
+    assert len(reads) == 1
+    assert models[0] is models[1] is models[2]
 
 
 def test_tensors_of_something_else_are_refused(tmp_path: Path) -> None:

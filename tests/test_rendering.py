@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import time
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -118,23 +119,34 @@ def test_a_palette_png_shows_the_color_inside_and_nothing_outside(size: tuple[in
     assert not rgba[~mask][:, 3].any()
 
 
+def quickest(work: Callable[[], object]) -> float:
+    """Return the seconds of the quickest of five runs: what a busy machine disturbs least."""
+
+    def once() -> float:
+        started = time.perf_counter()
+        work()
+        return time.perf_counter() - started
+
+    return min(once() for _ in range(5))
+
+
 def test_a_palette_png_is_small_and_quick() -> None:
     y, x = np.mgrid[:768, :1024]
     mask = (y - 380) ** 2 + (x - 500) ** 2 < 300**2
-    started = time.perf_counter()
-    size = len(rendering.palette_mask_png(mask))
-    assert time.perf_counter() - started < 0.1  # about 2 ms on an idle machine
-    assert size < 4096
+    assert len(rendering.palette_mask_png(mask)) < 4096
+    ours = quickest(lambda: rendering.palette_mask_png(mask))
+    photograph = np.zeros((768, 1024, 3), np.uint8)
+    assert ours < 2 * quickest(lambda: rendering.png_bytes(photograph))  # the emptiest there is
 
 
 def test_twelve_megapixels_are_quick_however_ragged_the_mask() -> None:
     image = np.zeros((3000, 4000, 3), dtype=np.uint8)
-    mask = np.zeros((3000, 4000), dtype=bool)
-    mask[500:2500, 1000:3000] = True
-    mask[1000:2000:2, 1500:2500:2] = False
-    started = time.perf_counter()
-    rendering.overlay(image, mask)
-    assert time.perf_counter() - started < 1.5  # about 0.1 s on an idle machine
+    plain = np.zeros((3000, 4000), dtype=bool)
+    plain[500:2500, 1000:3000] = True
+    ragged = plain.copy()
+    ragged[1000:2000:2, 1500:2500:2] = False
+    seconds = [quickest(lambda m=mask: rendering.overlay(image, m)) for mask in (plain, ragged)]
+    assert seconds[1] < 3 * seconds[0]
 
 
 def test_bad_input_is_refused_with_what_was_expected() -> None:

@@ -9,11 +9,18 @@ import pytest
 import torch
 from PIL import Image
 
-from mobilesam import SAM, Predictor, SamPredictor, sam_model_registry
+from mobilesam import (
+    SAM,
+    Predictor,
+    ResizeLongestSide,
+    SamPredictor,
+    build_sam_vit_t,
+    sam_model_registry,
+    simple_api,
+)
 from mobilesam.modeling import Sam
-from mobilesam.sam_api import ResizeLongestSide
 from tests.conftest import disk_photo
-from tests.official_checkpoints import write_official_checkpoint
+from tests.official_checkpoints import official_state_dict, write_official_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +101,8 @@ def test_setting_and_resetting(small_model: Sam, noise_photo: np.ndarray) -> Non
     predictor.reset_image()
     with pytest.raises(RuntimeError, match="set_image"):
         predictor.get_image_embedding()
+    with pytest.raises(TypeError, match=r"BGR image must be an .* array; got Image"):
+        predictor.set_image(Image.fromarray(noise_photo), image_format="BGR")
     with pytest.raises(ValueError, match="'RGB' or 'BGR'"):
         predictor.set_image(noise_photo, image_format="HSV")
     with pytest.raises(ValueError, match="longer side of 128"):
@@ -103,7 +112,7 @@ def test_setting_and_resetting(small_model: Sam, noise_photo: np.ndarray) -> Non
 def test_labels_are_needed_as_in_sam(predictor: SamPredictor) -> None:
     with pytest.raises(ValueError, match="point_labels"):
         predictor.predict(point_coords=np.array([[1, 1]]))
-    with pytest.raises(ValueError, match="points or boxes"):
+    with pytest.raises(ValueError, match="points, boxes or masks"):
         predictor.predict_torch(None, None)
     with pytest.raises(ValueError, match="belong together"):
         predictor.predict_torch(torch.zeros(1, 1, 2), None)
@@ -124,9 +133,69 @@ def test_the_registry_builds_and_loads(tmp_path: Path) -> None:
     path = write_official_checkpoint("t", tmp_path)
     model = sam_model_registry["vit_t"](checkpoint=str(path))
     assert model.to("cpu").eval().image_size == 1024
-    assert sam_model_registry["vit_t"]().encoder_name == "tiny_vit"
+    assert model.image_encoder.img_size == 1024
+    model.double()  # nobody else's
+    assert build_sam_vit_t(checkpoint=path).pixel_mean.dtype == torch.float32
     with pytest.raises(ValueError, match="vit_b was asked for"):
         sam_model_registry["vit_b"](checkpoint=path)
+    with pytest.raises(ValueError, match="neither a model nor a checkpoint file"):
+        sam_model_registry["vit_t"](checkpoint=tmp_path / "absent.pt")
+
+
+def test_official_tensors_can_be_loaded_by_hand() -> None:
+    sam = build_sam_vit_t()
+    state = official_state_dict("t")
+    assert sam.load_state_dict(state).missing_keys == []
+    token = "mask_decoder.iou_token.weight"
+    torch.testing.assert_close(sam.mask_decoder.iou_token.weight.detach(), state[token])
+    assert all(parameter.requires_grad for parameter in sam.parameters())
+    sam.load_state_dict(sam.state_dict())  # our own layout
+
+
+def test_a_mask_alone_is_a_prompt(predictor: SamPredictor) -> None:
+    _, _, logits = predictor.predict(
+        point_coords=np.array([[80, 40]]), point_labels=np.array([True]), multimask_output=False
+    )
+    expected, _, _ = predictor.predict(mask_input=logits, multimask_output=False)
+    given = torch.from_numpy(logits)[None]
+    masks, _, _ = predictor.predict_torch(None, None, mask_input=given, multimask_output=False)
+    np.testing.assert_array_equal(masks[0].numpy(), expected)
+    record = {"image": torch.zeros(3, 72, 128), "original_size": (90, 160), "mask_inputs": given}
+    (output,) = predictor.model([record], multimask_output=False)
+    assert output["masks"].shape == (1, 1, 90, 160)
+
+
+@pytest.mark.parametrize(
+    ("points", "labels", "boxes", "masks", "words"),
+    [
+        ((2, 1, 2), [[1], [2]], None, None, r"1 \(include\), 0 .*got \[1, 2\]"),
+        ((2, 1, 2), [[1]], None, None, r"labels \(B, N\); got \(2, 1, 2\) and \(1, 1\)"),
+        ((1, 2), [1], None, None, r"shape \(B, N, 2\)"),
+        ((2, 1, 2), [[1], [0]], (3, 4), None, r"boxes must have shape \(2, 4\); got \(3, 4\)"),
+        ((2, 1, 2), [[1], [0]], None, (3, 1, 20, 32), r"masks must have shape \(2, 1, l, l'\)"),
+        (None, None, (2, 4), (20, 32), r"masks must have shape \(2, 1, l, l'\)"),
+    ],
+)
+def test_batched_prompts_that_do_not_fit(
+    predictor: SamPredictor,
+    points: tuple | None,
+    labels: list | None,
+    boxes: tuple | None,
+    masks: tuple | None,
+    words: str,
+) -> None:
+    points, boxes, masks = (None if s is None else torch.ones(s) for s in (points, boxes, masks))
+    with pytest.raises(ValueError, match=words):
+        predictor.predict_torch(
+            points, None if labels is None else torch.tensor(labels), boxes, masks
+        )
+
+
+def test_true_and_false_are_labels(predictor: SamPredictor) -> None:
+    points = torch.tensor([[[20.0, 20.0], [60.0, 30.0]]])
+    as_numbers = predictor.predict_torch(points, torch.tensor([[1, 0]]))
+    as_truth = predictor.predict_torch(points, torch.tensor([[True, False]]))
+    torch.testing.assert_close(as_truth[2], as_numbers[2])
 
 
 @pytest.mark.parametrize(
@@ -142,6 +211,10 @@ def test_the_registry_builds_and_loads(tmp_path: Path) -> None:
         ({"points": [[[80, 45], [20, 20]]], "labels": [1, 0]}, 1),
         ({"bboxes": [10, 10, 60, 60]}, 1),
         ({"bboxes": [[10, 10, 60, 60], [20, 20, 80, 80]]}, 2),
+        ({"bboxes": torch.tensor([[10.0, 10, 60, 60], [20, 20, 80, 80]])}, 2),
+        ({"bboxes": [torch.tensor([10.0, 10, 60, 60]), np.array([20, 20, 80, 80])]}, 2),
+        ({"points": torch.tensor([[80, 45], [20, 20]]), "labels": torch.tensor([1, 0])}, 2),
+        ({"points": [np.array([80, 45]), np.array([20, 20])], "labels": np.array([1, 1])}, 2),
     ],
 )
 def test_ultralytics_nesting(
@@ -152,6 +225,50 @@ def test_ultralytics_nesting(
     assert result.masks.data.shape == (objects, 90, 160)
     assert result.boxes.xyxy.shape == (objects, 4)
     assert result.boxes.conf.shape == (objects,)
+
+
+def test_boxes_are_decoded_in_one_call(
+    simple: SAM, noise_photo: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boxes = [[10, 10, 60, 60], [20, 20, 80, 80], [70, 20, 150, 80]]
+    alone = [simple.predict(noise_photo, bboxes=box)[0] for box in boxes]
+    calls = []
+    predict = simple._predictor.predict
+    monkeypatch.setattr(
+        simple._predictor, "predict", lambda *a, **k: calls.append(k) or predict(*a, **k)
+    )
+    (together,) = simple.predict(noise_photo, bboxes=boxes)
+    assert len(calls) == 1
+    for index, single in enumerate(alone):
+        assert (together.masks.data[index] != single.masks.data[0]).float().mean() < 0.001
+        torch.testing.assert_close(together.boxes.conf[index], single.boxes.conf[0])
+
+
+def test_the_photo_of_a_result_is_ones_own(simple: SAM, noise_photo: np.ndarray) -> None:
+    for source in (noise_photo, Image.fromarray(noise_photo)):
+        (result,) = simple.predict(source, points=[80, 45])
+        before = noise_photo.copy()
+        result.orig_img[:] = 0
+        np.testing.assert_array_equal(noise_photo, before)
+
+
+@pytest.mark.parametrize(
+    ("asked", "loaded"),
+    [
+        ("mobile_sam.pt", "mobile_sam"),
+        ("sam_b.pt", "sam_vit_b"),
+        ("sam_l", "sam_vit_l"),
+        ("embedded", "embedded"),
+        ("other.pt", "other.pt"),
+    ],
+)
+def test_names_known_from_ultralytics(
+    asked: str, loaded: str, small_model: Sam, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = []
+    monkeypatch.setattr(simple_api, "load_model", lambda name, _: names.append(name) or small_model)
+    SAM(asked)
+    assert names == [loaded]
 
 
 def test_a_result_can_be_shown_and_saved(simple: SAM, tmp_path: Path) -> None:

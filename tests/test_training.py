@@ -127,7 +127,7 @@ def test_losses_by_hand() -> None:
 
 def test_only_the_best_of_three_is_pulled_hard() -> None:
     targets, valid = torch.ones(1, 4, 4), torch.ones(1, 4, 4)
-    logits = torch.tensor([0.0, -1.0, 1.0, 0.0]).view(1, 4, 1, 1).expand(1, 4, 4, 4)
+    logits = torch.tensor([0.0, -1.0, 0.1, 0.0]).view(1, 4, 1, 1).expand(1, 4, 4, 4)
     logits = logits.clone().requires_grad_()
     loss, logged = prompt_loss(logits, torch.zeros(1, 4), targets, valid, torch.tensor([True]))
     loss.backward()
@@ -200,8 +200,11 @@ def test_another_image_size_can_go_on_from_a_model(data: Path, tmp_path: Path) -
 def test_the_command_line_sets_every_value(data: Path, tmp_path: Path) -> None:
     words = ["train", "--data", str(data), "--out", str(tmp_path), "--image-size", "32"]
     words += ["--steps=1", "--workers=0", "--images-per-batch=1", "--set-weights", "bars=3"]
+    words += ["--no-draws-prompts"]
     assert main(words) == 0
-    assert load_model(tmp_path / "model.safetensors").image_size == 32
+    model = load_model(tmp_path / "model.safetensors")
+    assert model.image_size == 32
+    assert not model.draws_prompts
 
 
 def test_validation_reports(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from mobilesam import transforms
 from mobilesam.transforms import (
     input_size_for,
     read_image,
@@ -46,6 +49,36 @@ def test_exif_rotation_is_applied(photo: np.ndarray, orientation: int, tmp_path:
     _same(read_image(path), photo)
 
 
+def test_a_rotated_tiff_is_turned_once(photo: np.ndarray, tmp_path: Path) -> None:
+    path = tmp_path / "photo.tif"
+    Image.fromarray(photo).transpose(Image.Transpose.ROTATE_90).save(path, tiffinfo={0x0112: 6})
+    _same(read_image(path), photo)
+
+
+@pytest.mark.parametrize("orientation", [6, "six"])
+def test_exif_of_the_wrong_types_does_no_harm(
+    photo: np.ndarray, orientation: object, tmp_path: Path
+) -> None:
+    path = tmp_path / "photo.png"
+    stored = Image.fromarray(photo)
+    if orientation == 6:
+        stored = stored.transpose(Image.Transpose.ROTATE_90)
+    stored.save(path, exif=_exif_with_letters(orientation))
+    _same(read_image(path), photo)
+
+
+def _exif_with_letters(orientation: object) -> bytes:
+    """Return EXIF whose ImageWidth (0x0100) is of type ASCII, and so is a worded orientation."""
+    entries = [(0x0100, 2, 4, b"640\0")]
+    if isinstance(orientation, int):
+        entries.append((0x0112, 3, 1, struct.pack("<HH", orientation, 0)))
+    else:
+        entries.append((0x0112, 2, 4, b"six\0"))
+    body = b"".join(struct.pack("<HHI", *head) + value for *head, value in entries)
+    tiff = b"II*\0" + struct.pack("<IH", 8, len(entries)) + body + bytes(4)
+    return b"Exif\0\0" + tiff
+
+
 @pytest.mark.parametrize("mode", ["RGB", "P", "CMYK", "RGBA"])
 def test_colour_modes(photo: np.ndarray, mode: str) -> None:
     _same(read_image(Image.fromarray(photo).convert(mode)), photo, tolerance=2)
@@ -65,9 +98,36 @@ def test_16_bit_is_scaled(tmp_path: Path) -> None:
     assert read_image(path)[0, :, 0].tolist() == [0, 128, 255]
 
 
+def test_floats_are_scaled_to_their_own_range() -> None:
+    values = np.array([[-1.0, 0.0, 1.0]], np.float32)
+    assert read_image(Image.fromarray(values))[0, :, 0].tolist() == [0, 128, 255]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_are_refused(value: float) -> None:
+    values = np.array([[0.0, value, 1.0]], np.float32)
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        read_image(Image.fromarray(values))
+
+
+def test_a_deep_picture_takes_little_memory_to_read(tmp_path: Path) -> None:
+    path = tmp_path / "deep.png"
+    Image.new("I;16", (4000, 3000), 300).save(path)
+    tracemalloc.start()
+    try:
+        pixels = read_image(path)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 3 * pixels.nbytes
+
+
 def test_transparency_is_laid_over_white() -> None:
     clear = Image.new("RGBA", (3, 2), (10, 20, 30, 0))
     _same(read_image(clear), np.full((2, 3, 3), 255))
+    for mode in ("RGBa", "LA", "La"):  # a: premultiplied
+        through = clear.convert("LA") if mode == "La" else clear
+        _same(read_image(through.convert(mode)), np.full((2, 3, 3), 255))
 
 
 def test_an_animation_gives_its_first_frame(tmp_path: Path) -> None:
@@ -92,6 +152,8 @@ def test_arrays_pass_through(photo: np.ndarray) -> None:
         (None, TypeError, "NoneType"),
         (12, TypeError, "int"),
         ("no-such-file.jpg", FileNotFoundError, "no-such-file.jpg"),
+        ("a" * 300, FileNotFoundError, "There is no file aaa"),
+        ("nul\0.jpg", FileNotFoundError, "There is no file"),
     ],
 )
 def test_what_is_no_picture_is_refused(image: object, error: type[Exception], words: str) -> None:
@@ -105,6 +167,9 @@ def test_what_is_no_picture_is_refused(image: object, error: type[Exception], wo
         ("text.png", b"this is no picture", "not a picture"),
         ("empty.jpg", b"", "empty"),
         ("drawing.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not a picture"),
+        ("head.ppm", b"P6\n12345678901 2\n255\n", "damaged or cut off"),
+        ("word.ppm", b"P6\nx 2\n255\n", "damaged or cut off"),
+        ("value.ppm", b"P3\n1 1\n255\n1 2 999\n", "damaged or cut off"),
     ],
 )
 def test_files_that_are_no_picture(tmp_path: Path, name: str, content: bytes, words: str) -> None:
@@ -124,11 +189,21 @@ def test_truncated_files_are_refused(tmp_path: Path, suffix: str) -> None:
         read_image(path)
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_a_picture_bomb_is_refused_before_decoding(tmp_path: Path) -> None:
     path = tmp_path / "bomb.png"
     Image.new("1", (10_000, 10_000)).save(path)
     with pytest.raises(ValueError, match=r"10000×10000.*50 million"):
         read_image(path)
+    Image.new("1", (20_000, 10_000)).save(path)
+    with pytest.raises(ValueError, match=r"far too many.*50 million"):
+        read_image(path)
+
+
+def test_what_is_in_memory_already_may_be_larger(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transforms, "MAX_IMAGE_PIXELS", 10)
+    _same(read_image(np.zeros((4, 4, 3), np.uint8)), np.zeros((4, 4, 3)))
+    _same(read_image(Image.new("RGB", (4, 4))), np.zeros((4, 4, 3)))
 
 
 @pytest.mark.parametrize(

@@ -43,8 +43,9 @@ def prepare_for_inference(model: Sam) -> Sam:
     attention bias becomes a 4-D tensor, gradients are off. Outputs change by float rounding only
     (measured by the tests: below 1e-4). The state dict's keys change, so do it after loading.
     """
-    model.eval().requires_grad_(False)
+    model.eval()
     _replace(model.image_encoder)
+    model.requires_grad_(False)  # last: folding has made new convolutions
     return model.to(memory_format=torch.channels_last)
 
 

@@ -8,11 +8,15 @@ import torch
 from torch import nn
 
 from mobilesam.modeling.layers import LayerNorm2d
+from mobilesam.transforms import LOW_RES_STRIDE
 
 PADDING_LABEL = -1  # a row that is no point
 BACKGROUND_LABEL = 0
 FOREGROUND_LABEL = 1
 BOX_CORNER_LABELS = (2, 3)  # top left, bottom right
+
+DRAWN_LOGIT = 6.0  # of a point's middle and of a box's inside
+POINT_RADIUS = 1.5  # cells; standard deviation of a drawn point
 
 
 class RandomPositionEncoding(nn.Module):
@@ -48,6 +52,7 @@ class PromptEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.image_size = image_size
+        self.embed_stride = embed_stride
         self.embed_size = image_size // embed_stride
         self.pe_layer = RandomPositionEncoding(embed_dim // 2)
         self.point_embeddings = nn.ModuleList(nn.Embedding(1, embed_dim) for _ in range(4))
@@ -91,6 +96,47 @@ class PromptEncoder(nn.Module):
         """Embed (B, 1, 4h, 4w) low-res mask logits as (B, h * w, C)."""
         return self.mask_downscaling(masks).flatten(2).transpose(1, 2)
 
+    def draw(
+        self, coords: torch.Tensor, labels: torch.Tensor, grid: tuple[int, int]
+    ) -> torch.Tensor:
+        """Draw prompts as a low-res mask, for models that take them so as well.
+
+        A box is bright inside and dark outside, a point a bright or a dark spot. A decoder learns
+        to follow what it sees drawn from far fewer examples than it needs for tokens alone.
+
+        Args:
+            coords: (B, N, 2) as ``sparse`` takes them; at most one box for each row.
+            labels: (B, N).
+            grid: (h, w), the image embedding's cells.
+
+        Returns:
+            (B, 1, 4h, 4w) logits.
+        """
+        rows, columns = (
+            torch.arange(side * self.embed_stride // LOW_RES_STRIDE, device=coords.device)
+            for side in grid
+        )
+        xy = (coords + 0.5) / LOW_RES_STRIDE  # in cells, their edges at whole numbers
+        dx = columns + 0.5 - xy[..., :1]  # (B, N, columns)
+        dy = rows + 0.5 - xy[..., 1:]
+        spot_x, spot_y = (torch.exp(-0.5 * (d / POINT_RADIUS) ** 2) for d in (dx, dy))
+        sign = (labels == FOREGROUND_LABEL).float() - (labels == BACKGROUND_LABEL).float()
+        spots = torch.einsum("bn,bny,bnx->byx", sign, spot_y, spot_x).clamp(-1, 1)
+        first, last = (
+            (xy * (labels == corner).unsqueeze(-1)).sum(1) for corner in BOX_CORNER_LABELS
+        )  # (B, 2)
+        inside_x = _overlap(columns, first[:, :1], last[:, :1])
+        inside_y = _overlap(rows, first[:, 1:], last[:, 1:])
+        inside = inside_y.unsqueeze(2) * inside_x.unsqueeze(1)  # (B, rows, columns)
+        has_box = (labels == BOX_CORNER_LABELS[0]).any(1).float()
+        drawn = spots + has_box[:, None, None] * (2 * inside - 1)
+        return (DRAWN_LOGIT * drawn).unsqueeze(1)
+
     def no_mask(self) -> torch.Tensor:
         """Return the (1, 1, C) embedding that stands for "no mask was given"."""
         return self.no_mask_embed.weight.unsqueeze(0)
+
+
+def _overlap(cells: torch.Tensor, start: torch.Tensor, end: torch.Tensor) -> torch.Tensor:
+    """Return how much of each cell [i, i + 1] lies within [start, end]: (B, cells), 0 to 1."""
+    return (torch.minimum(cells + 1, end) - torch.maximum(cells, start)).clamp(0, 1)

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
+from mobilesam import official_layout
 from mobilesam.modeling.image_encoder import EMBED_DIM, EMBED_STRIDE, build_image_encoder, pad_to
 from mobilesam.modeling.mask_decoder import MaskDecoder
-from mobilesam.modeling.prompt_encoder import BOX_CORNER_LABELS, PADDING_LABEL, PromptEncoder
+from mobilesam.modeling.prompt_encoder import (
+    BACKGROUND_LABEL,
+    BOX_CORNER_LABELS,
+    FOREGROUND_LABEL,
+    PADDING_LABEL,
+    PromptEncoder,
+)
 from mobilesam.modeling.transformer import ImageProjections
 from mobilesam.transforms import upscale_logits
 
@@ -30,7 +39,14 @@ class Sam(nn.Module):
         image_size: Side of the input frame, pixels: a picture's longer side after resizing.
         pads_to_square: Whether the encoder sees the whole square frame (SAM and MobileSAM), or
             only the part that the picture covers.
+        draws_prompts: Whether points and boxes also enter as a drawn mask; not in SAM.
         metadata: What the checkpoint says of itself.
+
+    Attributes:
+        identity: Tells models of one name apart. A copy has its original's; other weights, loaded
+            by ``load_state_dict``, bring a new one.
+        shared: Whether others hold this very object, as ``load_model`` lets them: then it can be
+            neither moved nor cast nor loaded anew. A copy is not shared.
     """
 
     mask_threshold: float = 0.0  # logits above it are mask
@@ -42,6 +58,7 @@ class Sam(nn.Module):
         encoder: str,
         image_size: int,
         pads_to_square: bool = True,
+        draws_prompts: bool = False,
         metadata: dict[str, str] | None = None,
     ) -> None:
         super().__init__()
@@ -49,8 +66,12 @@ class Sam(nn.Module):
         self.encoder_name = encoder
         self.image_size = image_size
         self.pads_to_square = pads_to_square
+        self.draws_prompts = draws_prompts
         self.metadata = dict(metadata or {})
+        self.identity = uuid.uuid4().hex
+        self.shared = False
         self.image_encoder = build_image_encoder(encoder, image_size)
+        self.image_encoder.img_size = image_size  # code written for SAM asks for it
         self.prompt_encoder = PromptEncoder(EMBED_DIM, image_size, EMBED_STRIDE)
         self.mask_decoder = MaskDecoder(EMBED_DIM)
         self.register_buffer("pixel_mean", torch.tensor(PIXEL_MEAN).view(3, 1, 1), persistent=False)
@@ -60,6 +81,34 @@ class Sam(nn.Module):
     def device(self) -> torch.device:
         """Where the model computes."""
         return self.pixel_mean.device
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Load tensors in the official layout or ours."""
+        self._refuse_if_shared("given other weights")
+        encoder = official_layout.encoder_of(state_dict)
+        if encoder is not None:
+            state_dict = official_layout.convert(state_dict, encoder)
+        self.identity = uuid.uuid4().hex
+        return super().load_state_dict(state_dict, strict, assign)
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Sam:
+        """Move or cast all tensors: what ``to``, ``cuda``, ``half`` and the like come down to."""
+        after, before = fn(self.pixel_mean), self.pixel_mean
+        if (after.device, after.dtype) != (before.device, before.dtype):
+            self._refuse_if_shared(f"moved or cast to {after.device}, {after.dtype}")
+        return super()._apply(fn, recurse)
+
+    def _refuse_if_shared(self, what: str) -> None:
+        if self.shared:
+            raise RuntimeError(
+                f"{self.name} is shared by all who load it and cannot be {what}; name the device "
+                "in load_model(..., device=...), or change a copy: copy.deepcopy(model)."
+            )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "shared": False}  # for copies and pickles
 
     def preprocess(self, pixels: torch.Tensor) -> torch.Tensor:
         """Normalise (B, 3, h, w) RGB pixels in 0..255 and pad them to what the encoder takes."""
@@ -74,8 +123,13 @@ class Sam(nn.Module):
         pixels = self.preprocess(pixels).contiguous(memory_format=torch.channels_last)
         return self.image_encoder(pixels)
 
-    def project_image(self, features: torch.Tensor) -> ImageProjections:
-        """Compute once what each click on (B, 256, h, w) features without a mask would repeat."""
+    def project_image(self, features: torch.Tensor) -> ImageProjections | None:
+        """Compute once what each click on (B, 256, h, w) features without a mask would repeat.
+
+        None if the model draws its prompts: then no two clicks have anything in common.
+        """
+        if self.draws_prompts:
+            return None
         pe = self.prompt_encoder.dense_pe(*features.shape[-2:])
         image = _cells(features) + self.prompt_encoder.no_mask()
         return self.mask_decoder.transformer.layers[0].project(image, pe)
@@ -104,6 +158,9 @@ class Sam(nn.Module):
         grid = (features.shape[-2], features.shape[-1])
         pe = self.prompt_encoder.dense_pe(*grid)
         sparse = self.prompt_encoder.sparse(coords, labels)
+        if self.draws_prompts:
+            drawn = self.prompt_encoder.draw(coords, labels, grid)
+            mask_input = drawn if mask_input is None else mask_input + drawn
         if mask_input is None:
             dense = self.prompt_encoder.no_mask()
         else:
@@ -139,7 +196,10 @@ class Sam(nn.Module):
         for record in batched_input:
             image = record["image"]
             coords, labels = join_prompts(
-                record.get("point_coords"), record.get("point_labels"), record.get("boxes")
+                record.get("point_coords"),
+                record.get("point_labels"),
+                record.get("boxes"),
+                record.get("mask_inputs"),
             )
             low_res, iou = self.decode_masks(
                 self.encode_image(image[None]), coords, labels, record.get("mask_inputs")
@@ -154,36 +214,67 @@ class Sam(nn.Module):
 
 
 def join_prompts(
-    points: torch.Tensor | None, labels: torch.Tensor | None, boxes: torch.Tensor | None
+    points: torch.Tensor | None,
+    labels: torch.Tensor | None,
+    boxes: torch.Tensor | None,
+    masks: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Join SAM's batched prompts to the labelled points that ``Sam.decode_masks`` takes.
 
     Args:
         points: (B, N, 2) x, y in the input frame.
-        labels: (B, N) 1 or 0.
+        labels: (B, N) 1 or 0, or -1 for a row that is no point.
         boxes: (B, 4) in the input frame.
+        masks: (B, 1, l, l') or one for all, (1, 1, l, l').
 
     Returns:
-        (B, N', 2) coordinates and (B, N') labels; a padding point stands in for missing boxes.
+        (B, N', 2) coordinates and (B, N') labels. As in SAM, a padding point stands behind points
+        that no box accompanies, and N' is 0 where masks are the only prompts.
 
     Raises:
-        ValueError: If points come without labels, or if there are neither points nor boxes.
+        ValueError: If there is no prompt, points come without labels, or shapes or labels are
+            wrong.
     """
     if (points is None) != (labels is None):
         raise ValueError("Points and labels belong together: give both or neither.")
-    known = points if points is not None else boxes
+    known = next((prompt for prompt in (points, boxes, masks) if prompt is not None), None)
     if known is None:
-        raise ValueError("No prompt was given; expected points or boxes.")
+        raise ValueError("No prompt was given; expected points, boxes or masks.")
     batch = len(known)
-    if boxes is None:
-        corners = known.new_zeros((batch, 1, 2))
-        kinds = torch.full((batch, 1), PADDING_LABEL, device=known.device)
-    else:
-        corners = boxes.reshape(-1, 2, 2)
-        kinds = torch.tensor(BOX_CORNER_LABELS, device=known.device).expand(batch, 2)
-    if points is None or labels is None:
-        return corners, kinds
-    return torch.cat([points, corners], dim=1), torch.cat([labels.to(kinds.dtype), kinds], dim=1)
+    if masks is not None and (masks.ndim != 4 or len(masks) not in (1, batch)):
+        raise ValueError(
+            f"masks must have shape ({batch}, 1, l, l'), one for each prompt; "
+            f"got {tuple(masks.shape)}."
+        )
+    coords = known.new_zeros((batch, 0, 2))
+    kinds = torch.zeros((batch, 0), dtype=torch.long, device=known.device)
+    if points is not None and labels is not None:
+        _check_labelled_points(points, labels)
+        coords, kinds = points, labels.long()
+        if boxes is None:
+            coords = torch.cat([coords, coords.new_zeros((batch, 1, 2))], dim=1)
+            kinds = torch.cat([kinds, kinds.new_full((batch, 1), PADDING_LABEL)], dim=1)
+    if boxes is not None:
+        if boxes.numel() != batch * 4:
+            raise ValueError(f"boxes must have shape ({batch}, 4); got {tuple(boxes.shape)}.")
+        corner_labels = kinds.new_tensor(BOX_CORNER_LABELS).expand(batch, 2)
+        coords = torch.cat([coords, boxes.reshape(batch, 2, 2)], dim=1)
+        kinds = torch.cat([kinds, corner_labels], dim=1)
+    return coords, kinds
+
+
+def _check_labelled_points(points: torch.Tensor, labels: torch.Tensor) -> None:
+    if points.ndim != 3 or points.shape[2] != 2 or labels.shape != points.shape[:2]:
+        raise ValueError(
+            "Points must have shape (B, N, 2) and labels (B, N); "
+            f"got {tuple(points.shape)} and {tuple(labels.shape)}."
+        )
+    allowed = (BACKGROUND_LABEL, FOREGROUND_LABEL, PADDING_LABEL)
+    if not sum(labels == label for label in allowed).all():
+        raise ValueError(
+            "Labels must be 1 (include), 0 (exclude) or -1 (no point); "
+            f"got {sorted(set(labels.flatten().tolist()))}."
+        )
 
 
 def build_model(
@@ -192,10 +283,12 @@ def build_model(
     *,
     name: str | None = None,
     pads_to_square: bool = True,
+    draws_prompts: bool = False,
     metadata: dict[str, str] | None = None,
 ) -> Sam:
     """Build a model with untrained weights, in evaluation mode; see ``Sam`` for the arguments."""
-    return Sam(name or encoder, encoder, image_size, pads_to_square, metadata).eval()
+    model = Sam(name or encoder, encoder, image_size, pads_to_square, draws_prompts, metadata)
+    return model.eval()
 
 
 def _cells(features: torch.Tensor) -> torch.Tensor:

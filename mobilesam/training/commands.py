@@ -60,6 +60,11 @@ def _add_options(parser: argparse.ArgumentParser, config: type) -> None:
                 help="(default: see DataConfig)",
             )
             continue
+        if hints[entry.name] is bool:
+            group.add_argument(
+                option, action=argparse.BooleanOptionalAction, help=f"(default: {entry.default})"
+            )
+            continue
         group.add_argument(
             option,
             type=_plain_type(hints[entry.name]),

@@ -13,9 +13,10 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from mobilesam.modeling.image_encoder import EMBED_STRIDE
 from mobilesam.training.shards import IGNORE, Sample, Shards, masks_of
+from mobilesam.transforms import LOW_RES_STRIDE
 
+SMALL_FIRST = 0.4  # power of a mask's area by which smaller ones are drawn before larger ones
 MAX_DRAWS = 1000  # photos for one batch
-LOW_RES_STRIDE = 4  # px of the input frame per cell of the low-res logits
 
 
 @dataclass(frozen=True)
@@ -142,10 +143,11 @@ class TrainingBatches(IterableDataset):
         flip = rng.random() < 0.5
         crops = [_crop(labels, window, flip) for labels in label_maps]
         least = self.config.min_mask_share * crops[0].size
-        inside = [(index, label) for index, label, area in masks_of(crops) if area >= least]
+        inside = [found for found in masks_of(crops) if found[2] >= least]
         if not inside:
             return None
-        chosen = _draw(len(inside), self.config.masks_per_image, rng)
+        areas = np.array([area for _, _, area in inside], dtype=np.float64)
+        chosen = _draw(areas, self.config.masks_per_image, rng)
         targets, valid, boxes = zip(
             *(_target(crops[inside[i][0]], inside[i][1], shape) for i in chosen), strict=True
         )
@@ -191,10 +193,14 @@ def _crop(labels: np.ndarray, window: tuple[int, int, int, int], flip: bool) -> 
     return crop[:, ::-1] if flip else crop
 
 
-def _draw(available: int, wanted: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw ``wanted`` of ``available`` numbers, each once before any comes again."""
-    rounds = -(-wanted // available)
-    return np.concatenate([rng.permutation(available) for _ in range(rounds)])[:wanted]
+def _draw(areas: np.ndarray, wanted: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw the numbers of ``wanted`` masks, each once before any comes again.
+
+    Small masks go first more often, so that what is learned from is spread over log-area.
+    """
+    odds = areas**-SMALL_FIRST
+    order = rng.choice(len(areas), len(areas), replace=False, p=odds / odds.sum())
+    return np.resize(order, wanted)
 
 
 def _target(

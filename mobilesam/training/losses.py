@@ -10,8 +10,9 @@ DICE_WEIGHT = 1.0
 FOCAL_GAMMA = 2.0
 FOCAL_ALPHA = 0.5
 FOCAL_EXTENT = 4.0  # the focal loss is a mean over so many times the mask's own area,
-FOCAL_MIN_SHARE = 1 / 8  # over at least so much of the picture, and at most all of it
-OTHER_MASKS_WEIGHT = 0.05  # of the multimask outputs that were not the best: keeps them alive
+FOCAL_MIN_SHARE = 1 / 32  # over at least so much of the picture, and at most all of it
+OTHER_MASKS_WEIGHT = 0.15  # of all multimask outputs, so that choosing the wrong one costs less
+IOU_WEIGHT = 4.0  # SAM: 1; a short training ranks its masks badly with that
 SMALL_SHARE = 0.02  # of the picture; for the log
 
 
@@ -20,8 +21,8 @@ def mask_losses(logits: torch.Tensor, targets: torch.Tensor, valid: torch.Tensor
 
     SAM takes the focal loss's mean over the whole picture. There a small mask weighs next to
     nothing and a short training settles on leaving it empty; so the mean is taken over four times
-    the mask's own area, but no less than an eighth of the picture: with less still, the cells
-    outside weigh so much that everything is left empty from the start.
+    the mask's own area, but no less than a 32nd of the picture: with far less, the cells outside
+    weigh so much that everything is left empty from the start.
 
     Args:
         logits: (B, M, h, w).
@@ -91,4 +92,4 @@ def prompt_loss(
         "iou_small": iou[small, 0].sum() / small.sum().clamp(min=1),
         "iou_best": iou[:, 1:].gather(1, best_index[:, None]).mean(),
     }
-    return masks.mean() + iou_loss, logged
+    return masks.mean() + IOU_WEIGHT * iou_loss, logged

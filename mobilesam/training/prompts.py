@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from mobilesam.modeling.prompt_encoder import BOX_CORNER_LABELS, PADDING_LABEL
-from mobilesam.training.data import LOW_RES_STRIDE
+from mobilesam.transforms import LOW_RES_STRIDE
 
 BOX_NOISE_STD = 0.1  # of the box's side
 BOX_NOISE_MAX = 20.0  # px of the input frame

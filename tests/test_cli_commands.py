@@ -1,0 +1,134 @@
+"""The commands beside `segment`: models, download, train and val, help."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import mobilesam
+from mobilesam import cli, registry
+from tests.conftest import Run
+
+pytestmark = pytest.mark.usefixtures("empty_machine")
+
+
+def test_models_lists_each_with_its_place(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MOBILESAM_CHECKPOINT_DIR", str(tmp_path))
+    (tmp_path / "sam_vit_b_01ec64.pth").write_bytes(b"x" * 1000)
+    status, stdout, _ = run("models")
+    assert status == 0
+    rows = {line.split()[0]: line for line in stdout.splitlines()}
+    assert rows.keys() == {"model", *registry.MODELS}
+    assert "9.8 M" in rows["mobile_sam"]
+    assert "40.7 MB  no" in rows["mobile_sam"]
+    assert "resolve/main/mobile_sam.pt or http" in rows["mobile_sam"]
+    assert "yes" in rows["sam_vit_b"]
+    assert str(tmp_path / "sam_vit_b_01ec64.pth") in rows["sam_vit_b"]
+
+    listed = {row["name"]: row for row in json.loads(run("models", "--json")[1])}
+    assert listed["sam_vit_b"]["present"] is True
+    assert listed["sam_vit_b"]["size_bytes"] == 1000
+    assert listed["sam_vit_h"]["path"] is None
+    assert listed["sam_vit_h"]["size_bytes"] == 2_564_550_879
+    assert len(listed["mobile_sam"]["urls"]) == 2
+
+
+def test_download_prints_where_the_checkpoint_is(
+    run: Run, refuses: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MOBILESAM_CHECKPOINT_DIR", str(tmp_path))
+    refuses("refused the connection", "download", "mobile_sam")
+    (tmp_path / "mobile_sam.pt").write_bytes(b"here")
+    assert run("download", "mobile_sam")[:2] == (0, f"{tmp_path / 'mobile_sam.pt'}\n")
+    refuses("There is no model 'sam2'", "download", "sam2")
+    monkeypatch.setattr(registry, "EMBEDDED_CHECKPOINT", tmp_path / "mobile_sam.pt")
+    assert run("download", "embedded")[0] == 0
+    monkeypatch.setattr(registry, "EMBEDDED_CHECKPOINT", tmp_path / "absent.safetensors")
+    refuses("does not come from the network", "download", "embedded")
+
+
+def test_train_and_val_come_from_the_training_package(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands = types.ModuleType("mobilesam.training.commands")
+
+    def add(name: str) -> Callable[[argparse._SubParsersAction], None]:
+        def add_parser(subparsers: argparse._SubParsersAction) -> None:
+            parser = subparsers.add_parser(name, help="…")
+            parser.add_argument("--data")
+            parser.set_defaults(run=lambda args: print(name, args.data) or 5)
+
+        return add_parser
+
+    commands.add_train_parser, commands.add_val_parser = add("train"), add("val")
+    monkeypatch.setitem(sys.modules, "mobilesam.training.commands", commands)
+    monkeypatch.setattr("mobilesam.training.commands", commands, raising=False)
+    assert run("train", "--data", "there")[:2] == (5, "train there\n")
+    assert run("-v", "val", "--data", "here")[:2] == (5, "val here\n")
+
+
+def test_training_is_not_imported_for_other_commands(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "mobilesam.training.commands", None)  # an import would fail
+    status, stdout, _ = run("--help")
+    assert status == 0
+    for command in ("segment", "models", "download", "train", "val"):
+        assert f"    {command} " in stdout
+
+
+def test_help_and_version_and_a_missing_command(run: Run, refuses: Callable[..., None]) -> None:
+    assert run("--version")[:2] == (0, f"mobilesam {mobilesam.__version__}\n")
+    status, stdout, _ = run("segment", "--help")
+    assert status == 0
+    assert "dog.overlay.png" in stdout
+    refuses("see `python -m mobilesam segment --help`", "segment")
+    refuses("COMMAND")
+    refuses("invalid choice: 'paint'", "paint")
+
+
+def test_an_interrupted_command_ends_quietly(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_models", interrupt)
+    assert run("models") == (130, "", "mobilesam: interrupted\n")
+
+
+def test_help_needs_no_torch() -> None:
+    code = f"""
+import sys, types
+package = types.ModuleType("mobilesam")
+package.__path__, package.__version__ = [{str(Path(cli.__file__).parent)!r}], "0"
+sys.modules["mobilesam"] = package  # the command line alone, whatever the package imports
+from mobilesam.cli import main
+try:
+    main(["segment", "--help"])
+except SystemExit:
+    sys.exit("torch" in sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL, timeout=60)
+
+
+def test_the_module_runs_as_a_program(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "mobilesam", "segment", "photo.jpg"]
+    ended = subprocess.run(
+        [*words, "--out", tmp_path / "out.png"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=Path(mobilesam.__file__).parents[1],
+    )
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    assert ended.stderr.startswith("mobilesam: error: No prompt was given")
+    assert ended.stderr.count("\n") == 1
