@@ -11,6 +11,7 @@ from mobilesam.ui.messages import (
     MAX_POINTS,
     PromptError,
     parse_color,
+    parse_file_name,
     parse_index,
     parse_opacity,
     parse_prompts,
@@ -114,3 +115,22 @@ def test_opacity(raw, opacity):
 )
 def test_chosen_candidate(raw, index):
     assert parse_index(raw, count=3, default=1) == index
+
+
+@pytest.mark.parametrize(
+    ("raw_name", "name"),
+    [
+        ("photo.jpg", "photo.jpg"),
+        ("../../etc/passwd", "passwd"),
+        ("C:\\pictures\\cat.png", "cat.png"),
+        ("a\0b\nc.png", "abc.png"),
+        ("a\ud800.p\ud800ng", "a.png"),
+        ("", "photo"),
+        (None, "None"),
+        ("x" * 400 + ".jpeg", "x" * 150 + ".jpeg"),
+        ("é" * 100 + ".png", "é" * 75 + ".png"),
+        ("a." + "b" * 300, "a." + "b" * 148),
+    ],
+)
+def test_file_names_can_be_written_to_any_disk(raw_name, name):
+    assert parse_file_name(raw_name) == name

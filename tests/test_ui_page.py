@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from mobilesam.ui import LAUNCH_OPTIONS, build_demo
-from mobilesam.ui.demo import find_examples, thumbnails
+from mobilesam.ui.demo import discard, find_examples, store_in, thumbnails
 from mobilesam.ui.prompt_canvas import (
     CANVAS_FOLDER,
     EVENTS,
@@ -186,6 +186,18 @@ def test_thumbnails_are_small(tmp_path):
     (thumbnail,) = thumbnails(find_examples(tmp_path))
     assert thumbnail["source"].startswith("data:image/jpeg;base64,")
     assert len(thumbnail["source"]) < 60_000
+
+
+def test_files_for_the_page_have_a_folder_of_their_own(tmp_path):
+    store = store_in(tmp_path / "cache")
+    first, second = store(b"same", "photo.png"), store(b"same", "x" * 300 + ".png")
+    third = store(b"same", "photo.png")
+    assert first["path"] != third["path"]
+    discard(first["path"])
+    discard(first["path"])  # gone already
+    left = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    assert sorted(map(str, left)) == sorted([second["path"], third["path"]])
+    assert len(list((tmp_path / "cache").iterdir())) == 2
 
 
 def test_no_examples_is_no_error(tmp_path):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
-from collections.abc import Iterator, Mapping
+import secrets
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.processing_utils import save_bytes_to_cache
+from gradio_client.utils import strip_invalid_filename_characters
 from PIL import Image, ImageOps
 
 from mobilesam.ui import segment
@@ -75,7 +77,7 @@ def build_demo(
     ) as demo:
         session = gr.State(Session())
         canvas = PromptCanvas(examples=thumbnails(examples), models=shelf.status())
-        studio = segment.Studio(shelf, budget, _file_store(canvas.GRADIO_CACHE), examples)
+        studio = segment.Studio(shelf, budget, store_in(canvas.GRADIO_CACHE), discard, examples)
         _wire(demo, canvas, session, studio)
     demo.queue(max_size=64)
     return demo
@@ -148,11 +150,28 @@ def thumbnails(examples: Mapping[str, Path]) -> list[dict[str, str]]:
     return entries
 
 
-def _file_store(cache_folder: str) -> Any:
-    """Return the function by which handlers hand files to Gradio's web server."""
+def store_in(folder: str | Path) -> Callable[[bytes, str], dict[str, Any]]:
+    """Return the function by which handlers hand files to Gradio's web server.
+
+    Each file gets a folder of its own, whose name cannot be guessed: the same picture opened by
+    two visitors is two files, and either can be deleted.
+    """
 
     def store(data: bytes, file_name: str) -> dict[str, Any]:
-        path = save_bytes_to_cache(data, file_name, cache_folder)
-        return {"path": path, "orig_name": file_name, "meta": {"_type": "gradio.FileData"}}
+        path = Path(folder, secrets.token_hex(16), strip_invalid_filename_characters(file_name))
+        path.parent.mkdir(parents=True)
+        path.write_bytes(data)
+        return {
+            "path": str(path.resolve()),
+            "orig_name": file_name,
+            "meta": {"_type": "gradio.FileData"},
+        }
 
     return store
+
+
+def discard(path: str) -> None:
+    """Delete a file that `store_in` made, and its folder."""
+    with contextlib.suppress(OSError):  # Gradio has cleared its cache already
+        Path(path).unlink(missing_ok=True)
+        Path(path).parent.rmdir()

@@ -6,10 +6,13 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
+MAX_NAME_BYTES = 150  # of a file name without its suffix; file systems take 255 with everything
 MAX_POINTS = 64  # more are of no use to the decoder and cost memory
 DEFAULT_COLOR = (30, 144, 255)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _HEX_COLOR = re.compile(r"#[0-9a-fA-F]{6}")
 
 
@@ -115,6 +118,17 @@ def _check_inside(x: float, y: float, original_size: tuple[int, int], what: str)
     height, width = original_size
     if not (0 <= x <= width and 0 <= y <= height):
         raise PromptError(f"{what} lies outside the photo, which is {width} x {height} pixels.")
+
+
+def parse_file_name(raw_name: Any) -> str:
+    """Return the name of a visitor's file, without folders, and such that it can be written."""
+    text = _CONTROL.sub("", str(raw_name)).encode("utf-8", "ignore").decode("utf-8")
+    name = PurePosixPath(text.replace("\\", "/")).name
+    stem, dot, suffix = name.rpartition(".")
+    if not stem or len(suffix) > 10:
+        stem, dot, suffix = name, "", ""
+    short = stem.encode("utf-8")[:MAX_NAME_BYTES].decode("utf-8", "ignore")
+    return (short or "photo") + dot + suffix
 
 
 def parse_color(raw_color: Any) -> tuple[int, int, int]:

@@ -50,7 +50,7 @@ class ModelShelf:
         wanted = model or default_model_name()
         if wanted != FALLBACK and not available(wanted):
             self._to_fetch = wanted
-            self.notice = f"{_title(wanted)} is not on this machine; the embedded model answers."
+            self.notice = f"{_title(wanted)} is not here; the embedded model answers."
             wanted = FALLBACK
         self.default = self._add(wanted)
         if self.default != OFFICIAL and available(OFFICIAL):
@@ -89,16 +89,13 @@ class ModelShelf:
         try:
             resolve_checkpoint(name, download=True, progress=note_progress)
             self._add(name)
-            self.notice = f"The official {title} has arrived. Choose it above the photo."
+            self.notice = f"The official {title} has arrived; choose it here."
         except CheckpointError as error:
             LOGGER.warning("The official %s could not be fetched: %s", title, error)
-            self.notice = (
-                f"The official {title} could not be fetched from here; "
-                "the embedded model answers instead."
-            )
+            self.notice = f"{title} could not be fetched; this model answers."
         except Exception:
             LOGGER.exception("The official %s could not be loaded", title)
-            self.notice = f"The official {title} could not be loaded; see the server's log."
+            self.notice = f"{title} could not be loaded; see the server's log."
         finally:
             self._percent = None
 

@@ -20,7 +20,9 @@ SCRIPTS = (
     "gestures.js",
     "keyboard.js",
     "panel.js",
+    "saving.js",
     "link.js",
+    "files.js",
     "main.js",
 )
 STYLES = ("page.css", "stage.css", "panel.css")
@@ -46,8 +48,6 @@ class PromptMessage(GradioModel):
     saving: Any = None
     image: FileData | None = None
     example: Any = None
-    choice: Any = None
-    save: Any = None
     color: Any = None
     opacity: Any = None
 

@@ -26,11 +26,12 @@ from mobilesam.transforms import read_image
 from mobilesam.ui.messages import (
     PromptError,
     parse_color,
+    parse_file_name,
     parse_index,
     parse_opacity,
     parse_prompts,
 )
-from mobilesam.ui.sessions import MemoryBudget, Session
+from mobilesam.ui.sessions import MemoryBudget, Session, Snapshot
 
 if TYPE_CHECKING:
     from mobilesam.predictor import ImageEmbedding, MaskPrediction, Predictor
@@ -56,17 +57,29 @@ class Studio:
         budget: Bounds the memory of all sessions together.
         store: Writes bytes under a file name where the web server may serve them, and returns the
             file description the page needs.
+        discard: Deletes such a file again, by its path.
         examples: Example photos by file name.
         decode_slots: How many masks are decoded at once.
+        open_slots: How many photos are read at once: a large one takes hundreds of megabytes.
     """
 
     models: ModelShelf
     budget: MemoryBudget
     store: Callable[[bytes, str], dict[str, Any]]
+    discard: Callable[[str], None]
     examples: Mapping[str, Path] = field(default_factory=dict)
     decode_slots: threading.Semaphore = field(
         default_factory=lambda: threading.BoundedSemaphore(max(1, (os.cpu_count() or 1) // 2))
     )
+    open_slots: threading.Semaphore = field(default_factory=lambda: threading.BoundedSemaphore(1))
+
+    def hand_over(self, session: Session, kind: str, data: bytes, name: str) -> dict[str, Any]:
+        """Write a file for the page, and delete one of its kind that it needs no more."""
+        file = self.store(data, name)
+        outdated = session.note_file(kind, file["path"])
+        if outdated:
+            self.discard(outdated)
+        return file
 
 
 def open_picture(studio: Studio, session: Session, value: Mapping[str, Any]) -> Props:
@@ -77,10 +90,11 @@ def open_picture(studio: Studio, session: Session, value: Mapping[str, Any]) -> 
     token = value.get("token")
     try:
         source, title, is_jpeg = _find_source(studio, value)
-        pixels = read_image(source)
-        copy_bytes, suffix = display_copy(pixels, lossless=not is_jpeg)
+        with studio.open_slots:
+            pixels = read_image(source)
+            copy_bytes, suffix = display_copy(pixels, lossless=not is_jpeg)
         picture_id = secrets.token_hex(8)
-        file = studio.store(copy_bytes, f"photo{suffix}")
+        file = studio.hand_over(session, "photo", copy_bytes, f"photo{suffix}")
     except FileNotFoundError:
         text = "The file is no longer on the server; please open it again."
         return {"notice": {"token": token, "text": text}}
@@ -90,7 +104,7 @@ def open_picture(studio: Studio, session: Session, value: Mapping[str, Any]) -> 
         LOGGER.exception("A photo could not be opened")
         return {"notice": {"token": token, "text": TROUBLE}}
     session.show(picture_id, source, title, pixels)
-    height, width = session.original_size
+    height, width = pixels.shape[:2]
     picture = {
         "token": token,
         "id": picture_id,
@@ -104,19 +118,18 @@ def open_picture(studio: Studio, session: Session, value: Mapping[str, Any]) -> 
 
 def encode_picture(studio: Studio, session: Session, value: Mapping[str, Any]) -> Iterator[Props]:
     """Encode the session's photo with the chosen model, saying so first and last."""
-    picture_id = session.picture_id
-    progress: Props = {"picture": picture_id, "encoding": value.get("encoding")}
-    if not picture_id:
+    photo = session.snapshot()
+    progress: Props = {"picture": photo.picture_id, "encoding": value.get("encoding")}
+    if not photo.picture_id:
         yield {"progress": progress | {"state": "lost"}}
         return
     predictor = studio.models.predictor(value.get("model"))
-    embedding = _current_embedding(session, predictor)
+    embedding = _current_embedding(photo, predictor)
     if embedding is None:
         yield {"progress": progress | {"state": "encoding"}}
         try:
-            pixels = session.pixels
-            embedding = predictor.encode(pixels if pixels is not None else _read_again(session))
-            del pixels
+            pixels = photo.pixels if photo.pixels is not None else _read_again(studio, photo)
+            embedding = predictor.encode(pixels)
         except FileNotFoundError:
             yield {"progress": progress | {"state": "lost"}}
             return
@@ -124,7 +137,7 @@ def encode_picture(studio: Studio, session: Session, value: Mapping[str, Any]) -
             LOGGER.exception("A photo could not be encoded")
             yield {"progress": progress | {"state": "failed", "text": TROUBLE}}
             return
-        session.keep(picture_id, embedding)
+        session.keep(photo.picture_id, embedding)
     yield {
         "progress": progress
         | {
@@ -138,13 +151,14 @@ def encode_picture(studio: Studio, session: Session, value: Mapping[str, Any]) -
 def answer_prompts(studio: Studio, session: Session, value: Mapping[str, Any]) -> Props:
     """Turn the points and the box into candidate masks for the browser to paint."""
     answer: Props = {"rev": value.get("rev"), "picture": value.get("picture")}
-    outcome, prediction = _predict(studio, session, value)
+    photo = session.snapshot()
+    outcome, prediction = _predict(studio, photo, value)
     if prediction is None:
         return {"answer": answer | outcome}
     try:
         previews = prediction.preview(PREVIEW_SIDE)
         color = parse_color(value.get("color"))
-        height, width = session.original_size
+        height, width = photo.original_size
         masks = [
             {
                 "png": _data_uri(preview, color),
@@ -164,31 +178,39 @@ def answer_prompts(studio: Studio, session: Session, value: Mapping[str, Any]) -
             "best": int(prediction.best),
             "decode_ms": round(prediction.decode_ms, 1),
             "model": prediction.model_name,
+            "prompts": {"points": value.get("points"), "box": value.get("box")},
         }
     }
 
 
 def save_result(studio: Studio, session: Session, value: Mapping[str, Any]) -> Props:
-    """Make the chosen mask at the photo's own size and write it as the PNG asked for."""
-    saved: Props = {"token": value.get("saving"), "kind": value.get("save")}
+    """Make the chosen mask at the photo's own size and write it as the PNG asked for.
+
+    The message's `saving` says all that the file depends on: the page's prompts may have changed
+    since, and the file must show what was on the screen.
+    """
+    wanted = value.get("saving")
+    wanted = wanted if isinstance(wanted, Mapping) else {}
+    saved: Props = {"token": wanted.get("token"), "kind": wanted.get("kind")}
     if saved["kind"] not in SAVE_KINDS:
         text = f"The page can save a {', a '.join(SAVE_KINDS)}; got something else."
         return {"saved": saved | {"status": "failed", "text": text}}
-    outcome, prediction = _predict(studio, session, value)
+    photo = session.snapshot()
+    outcome, prediction = _predict(studio, photo, wanted)
     if prediction is None:
         return {"saved": saved | outcome}
     try:
         count = len(prediction.iou_predictions)
-        mask = prediction.mask(parse_index(value.get("choice"), count, prediction.best))
+        mask = prediction.mask(parse_index(wanted.get("choice"), count, prediction.best))
         png = result_png(
             saved["kind"],
             mask,
-            lambda: _read_again(session),
-            parse_color(value.get("color")),
-            parse_opacity(value.get("opacity")),
+            lambda: _read_again(studio, photo),
+            parse_color(wanted.get("color")),
+            parse_opacity(wanted.get("opacity")),
         )
-        file_name = f"{Path(session.title).stem or 'photo'}-{saved['kind']}.png"
-        file = studio.store(png, file_name)
+        file_name = f"{Path(photo.title).stem or 'photo'}-{saved['kind']}.png"
+        file = studio.hand_over(session, "result", png, file_name)
     except FileNotFoundError:
         return {"saved": saved | {"status": "lost"}}
     except Exception:
@@ -247,22 +269,22 @@ def display_copy(pixels: np.ndarray, lossless: bool) -> tuple[bytes, str]:
 
 
 def _predict(
-    studio: Studio, session: Session, value: Mapping[str, Any]
+    studio: Studio, photo: Snapshot, value: Mapping[str, Any]
 ) -> tuple[Props, MaskPrediction | None]:
     """Decode the request's prompts, or say why not.
 
     The status "lost" asks the page to open its photo again, "encode" to have it encoded again.
     """
-    if not session.picture_id:
+    if not photo.picture_id:
         return {"status": "lost"}, None
-    if value.get("picture") != session.picture_id:
+    if value.get("picture") != photo.picture_id:
         return {"status": "stale"}, None
     try:
-        prompts = parse_prompts(value, session.original_size)
+        prompts = parse_prompts(value, photo.original_size)
     except PromptError as error:
         return {"status": "refused", "text": str(error)}, None
     predictor = studio.models.predictor(value.get("model"))
-    embedding = _current_embedding(session, predictor)
+    embedding = _current_embedding(photo, predictor)
     if embedding is None:
         return {"status": "encode"}, None
     try:
@@ -275,8 +297,8 @@ def _predict(
         return {"status": "failed", "text": TROUBLE}, None
 
 
-def _current_embedding(session: Session, predictor: Predictor) -> ImageEmbedding | None:
-    embedding = session.embedding
+def _current_embedding(photo: Snapshot, predictor: Predictor) -> ImageEmbedding | None:
+    embedding = photo.embedding
     if embedding is None or embedding.model_name != predictor.model.name:
         return None
     return embedding
@@ -294,14 +316,15 @@ def _find_source(studio: Studio, value: Mapping[str, Any]) -> tuple[Path, str, b
         if not isinstance(image, Mapping) or not image.get("path"):
             raise ValueError("No file arrived; please choose a photo again.")
         source = Path(image["path"])
-        title = Path(str(image.get("orig_name") or source.name)).name
+        title = parse_file_name(image.get("orig_name") or source.name)
     return source, title, source.suffix.lower() in (".jpg", ".jpeg")
 
 
-def _read_again(session: Session) -> np.ndarray:
-    if session.source is None:
+def _read_again(studio: Studio, photo: Snapshot) -> np.ndarray:
+    if photo.source is None:
         raise FileNotFoundError("no photo")
-    return read_image(session.source)
+    with studio.open_slots:
+        return read_image(photo.source)
 
 
 def _data_uri(mask: np.ndarray, color: tuple[int, int, int]) -> str:

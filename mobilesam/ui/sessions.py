@@ -9,8 +9,9 @@ from __future__ import annotations
 import threading
 import time
 import weakref
+from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +19,21 @@ if TYPE_CHECKING:
     from mobilesam.predictor import ImageEmbedding
 
 DEFAULT_BUDGET_BYTES = 384 * 1024**2  # about 96 embeddings of 1024 px pictures
+KEPT_FILES = 2  # of each kind and visitor: the last one, and one that may still be on its way
+
+
+class Snapshot(NamedTuple):
+    """A session's photo at one moment; its parts always belong together.
+
+    Attributes are those of `Session`.
+    """
+
+    picture_id: str
+    source: Path | None
+    title: str
+    original_size: tuple[int, int]
+    pixels: np.ndarray | None
+    embedding: ImageEmbedding | None
 
 
 class Session:
@@ -45,6 +61,7 @@ class Session:
         self.pixels: np.ndarray | None = None
         self.embedding: ImageEmbedding | None = None
         self.last_used = 0.0
+        self._files: dict[str, deque[str]] = {}
         self._lock = threading.Lock()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Session:
@@ -55,6 +72,25 @@ class Session:
         """Bytes of picture and embedding held in memory now."""
         held = (self.pixels, self.embedding)  # read once: another thread may clear them
         return sum(entry.nbytes for entry in held if entry is not None)
+
+    def snapshot(self) -> Snapshot:
+        """Return the photo as it is now; another one may be opened while it is worked on."""
+        with self._lock:
+            return Snapshot(
+                self.picture_id,
+                self.source,
+                self.title,
+                self.original_size,
+                self.pixels,
+                self.embedding,
+            )
+
+    def note_file(self, kind: str, path: str) -> str | None:
+        """Remember a file that was made for the visitor; return one no longer needed, if any."""
+        with self._lock:
+            files = self._files.setdefault(kind, deque())
+            files.append(path)
+            return files.popleft() if len(files) > KEPT_FILES else None
 
     def show(
         self,

@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from playwright import sync_api
 
 from tests.browser.demo_page import DemoPage
 from tests.browser.demo_server import Server
-
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
 CHROMIUM_FLAGS = [
     "--headless",

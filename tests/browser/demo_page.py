@@ -110,8 +110,8 @@ class DemoPage:
         """Wait until the mask for the prompts as they are now is painted, thumbnails included."""
         self.page.wait_for_function(
             """() => {
-              const { rev, paintedRev } = document.querySelector(".ms").dataset;
-              return rev && rev === paintedRev;
+              const { rev, paintedRev, shownRev } = document.querySelector(".ms").dataset;
+              return rev && rev === paintedRev && rev === shownRev;
             }"""
         )
 

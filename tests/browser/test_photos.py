@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mobilesam import Predictor, load_model
-from tests.browser.demo_page import iou
+from tests.browser.demo_page import DemoPage, iou
 from tests.browser.pictures import broken_files, large_photo, odd_photos, phone_photo
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -40,26 +40,24 @@ def test_a_rotated_phone_photo_has_its_mask_where_clicked(demo, tmp_path):
     assert iou(mask, result.mask(result.best)) >= 0.999
 
 
-def test_a_12_megapixel_photo_is_as_quick_as_a_small_one(demo, tmp_path):
-    def paint_ms() -> float:
-        times = []
-        for across in (0.3, 0.4, 0.5, 0.6, 0.7):
-            width, height = demo.photo_size
-            demo.click(int(across * width), int(0.5 * height))
-            demo.wait_mask()
-            times.append(float(demo.data("paint-ms")))
-            demo.action("clear")
-        return statistics.median(times)
+def test_a_12_megapixel_photo_is_as_quick_as_a_small_one(visit, tmp_path):
+    def paint_ms(page: DemoPage, across: float) -> float:
+        width, height = page.photo_size
+        page.click(int(across * width), int(0.5 * height))
+        page.wait_mask()
+        page.action("clear")
+        return float(page.data("paint-ms"))
 
     path = tmp_path / "large.jpg"
     large_photo(path, EXAMPLES / "coffee.jpg")
-    demo.open_example("coffee.jpg")
-    small = paint_ms()
-    demo.open_file(path)
-    assert demo.photo_size == (4000, 3000)
-    large = paint_ms()
-    assert large < 1.6 * small + 80, (small, large)
-    assert large < 750, (small, large)  # loosely; benchmarks measure it on a quiet machine
+    small, large = visit(), visit()
+    small.open_example("coffee.jpg")
+    large.open_file(path)
+    assert large.photo_size == (4000, 3000)
+    places = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7)
+    pairs = [(paint_ms(small, across), paint_ms(large, across)) for across in places]
+    extra = statistics.median(one - other for other, one in pairs)  # alike under any load
+    assert extra < 0.6 * statistics.median(other for other, _ in pairs) + 80, pairs
 
 
 def test_downloads_have_the_photos_own_size(demo, tmp_path):
@@ -163,10 +161,16 @@ def test_a_photo_can_be_pasted_and_dropped(demo, tmp_path, way):
 
 
 def test_the_last_of_two_photos_opened_quickly_is_shown(demo):
+    opened = []
+    demo.page.on("response", lambda answer: opened.append("run/predict" in answer.url))
     demo.page.locator('.ms-example[data-example="cat.jpg"]').click()
     demo.page.locator('.ms-example[data-example="coffee.jpg"]').click()
     demo.page.wait_for_selector('.ms[data-title="coffee.jpg"][data-state=ready]')
-    demo.page.wait_for_timeout(700)
+    for _ in range(200):
+        if opened.count(True) >= 2:  # both answers have come
+            break
+        demo.page.wait_for_timeout(50)
+    assert opened.count(True) >= 2
     assert demo.data("title") == "coffee.jpg"
     demo.click(300, 200)
     demo.wait_mask()

@@ -149,10 +149,11 @@ def test_undo_redo_and_clear(coffee):
     coffee.page.keyboard.press("Control+z")
     coffee.wait_mask()
     assert len(coffee.points) == 2
-    coffee.page.keyboard.press("Control+z")
-    coffee.page.keyboard.press("Control+z")
+    with coffee.page.expect_response("**/run/predict*") as late:  # must not bring a mask back
+        coffee.page.keyboard.press("Control+z")
+        coffee.page.keyboard.press("Control+z")
     assert coffee.points == []
-    coffee.page.wait_for_timeout(400)  # a late answer must not bring a mask back
+    late.value.finished()
     assert coffee.painted_share() == 0
     coffee.page.keyboard.press("Control+Shift+z")
     coffee.wait_mask()

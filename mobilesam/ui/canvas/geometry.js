@@ -31,14 +31,20 @@ function boxBetween(a, b, size) {
 }
 
 function boundsOf(path) {
-  const xs = path.map((position) => position.x);
-  const ys = path.map((position) => position.y);
-  return {
-    left: Math.min(...xs),
-    top: Math.min(...ys),
-    right: Math.max(...xs),
-    bottom: Math.max(...ys),
-  };
+  const bounds = { left: Infinity, top: Infinity, right: -Infinity, bottom: -Infinity };
+  for (const { x, y } of path) {
+    bounds.left = Math.min(bounds.left, x);
+    bounds.top = Math.min(bounds.top, y);
+    bounds.right = Math.max(bounds.right, x);
+    bounds.bottom = Math.max(bounds.bottom, y);
+  }
+  return bounds;
+}
+
+// Where along one side of a photo a window lies that shows `low` to `high` and is `length` long.
+function windowAlong(low, high, length, side) {
+  const size = Math.min(Math.max(length, high - low), side);
+  return { start: clamp((low + high - size) / 2, 0, side - size), size };
 }
 
 // A stroke goes round something if its ends nearly meet, compared with how far it reaches.

@@ -1,10 +1,12 @@
 // Pointer gestures on the stage, for mouse, pen and touch alike.
 
 const LONG_PRESS_MS = 500;
+const DOUBLE_CLICK_MS = 500; // the second press means the point that the first one made
 
 function attachGestures(parts, view, prompts, page) {
   const { stage } = parts;
   const pointers = new Map(); // pointer id → stage position
+  let penId = null; // the pen that is down: fingers do nothing then, they hold the hand
   let gesture = null;
   let pinch = null;
   let pressTimer = 0;
@@ -22,35 +24,39 @@ function attachGestures(parts, view, prompts, page) {
   // What lies under a position: the box's badge, a handle, a point, or nothing.
   function hit(at, isTouch) {
     const reach = isTouch ? 22 : 12;
+    const far = (entry) => distance(entry, at);
+    const handles = view.boxHandles().filter((entry) => far(entry) <= (isTouch ? 20 : 10));
+    const handle = handles.sort((one, other) => far(one) - far(other))[0];
     const badge = view.boxBadge();
-    if (badge && distance(badge, at) <= reach) return { kind: "badge" };
+    if (badge && far(badge) <= Math.min(reach, handle ? far(handle) : reach)) return { kind: "badge" };
     for (let index = prompts.points.length - 1; index >= 0; index -= 1) {
       const point = prompts.points[index];
       const place = view.toStage({ x: point.x + 0.5, y: point.y + 0.5 });
-      if (distance(place, at) <= reach) return { kind: "point", index };
+      if (far(place) <= reach) return { kind: "point", index };
     }
-    const handle = view.boxHandles().find((entry) => distance(entry, at) <= (isTouch ? 20 : 10));
     return handle ? { kind: "handle", handle } : null;
   }
 
   function begin(event, at) {
     const isTouch = event.pointerType === "touch";
-    const base = { at, from: at, isTouch, moved: false, id: event.pointerId };
+    const isRight = event.button === 2 || (event.button === 0 && event.ctrlKey); // as on a Mac
+    const slack = isTouch ? 10 : isRight ? 12 : 4; // how far a click may stray
+    const base = { at, from: at, isTouch, slack, moved: false, id: event.pointerId, startedAt: performance.now() };
     if (event.button === 1 || spaceHeld || page.tool === "pan") return { ...base, kind: "pan" };
     const target = hit(at, isTouch);
+    if (isRight) return { ...base, kind: "press", label: 0 };
     if (target && event.button === 0) return { ...base, ...target };
-    if (event.button === 2) return { ...base, kind: "press", label: 0 };
     const label = event.shiftKey || page.tool === "exclude" ? 0 : 1;
     if (page.tool === "sketch") return { ...base, kind: "stroke", label, path: [view.toPhoto(at)] };
-    if (isTouch && page.tool !== "box") {
+    if (event.pointerType !== "mouse" && page.tool !== "box") {
       pressTimer = setTimeout(() => longPress(at), LONG_PRESS_MS);
-      return { ...base, kind: "touch", label };
     }
+    if (isTouch && page.tool !== "box") return { ...base, kind: "touch", label };
     return { ...base, kind: "press", label, canDrag: event.button === 0 };
   }
 
   function longPress(at) {
-    if (!gesture || gesture.kind !== "touch") return;
+    if (!gesture || (gesture.kind !== "touch" && gesture.kind !== "press")) return;
     gesture = { ...gesture, kind: "done" };
     navigator.vibrate?.(15);
     page.addPoint(view.toPhoto(at), 0);
@@ -58,9 +64,16 @@ function attachGestures(parts, view, prompts, page) {
 
   function onDown(event) {
     if (!view.photo || page.isOpening || !isOnStage(event)) return;
+    if (event.pointerType === "touch" && penId !== null) return;
     stage.focus({ preventScroll: true });
     page.hideCursor();
     const at = positionOf(event);
+    if (event.pointerType === "pen") {
+      penId = event.pointerId;
+      pointers.clear();
+      pinch = null;
+      cancel();
+    }
     pointers.set(event.pointerId, at);
     stage.setPointerCapture(event.pointerId);
     if (pointers.size === 2) {
@@ -95,8 +108,7 @@ function attachGestures(parts, view, prompts, page) {
   }
 
   function moveGesture(at) {
-    const slack = gesture.isTouch ? 10 : 4;
-    const started = !gesture.moved && distance(at, gesture.from) > slack;
+    const started = !gesture.moved && distance(at, gesture.from) > gesture.slack;
     if (started) {
       gesture.moved = true;
       clearTimeout(pressTimer);
@@ -136,6 +148,7 @@ function attachGestures(parts, view, prompts, page) {
   }
 
   function onUp(event) {
+    if (event.pointerId === penId) penId = null;
     if (!pointers.delete(event.pointerId)) return;
     if (pinch) {
       if (pointers.size === 0) pinch = null;
@@ -150,13 +163,18 @@ function attachGestures(parts, view, prompts, page) {
   function finish(ended) {
     const position = view.toPhoto(ended.at);
     if (ended.kind === "badge" && !ended.moved) prompts.setBox(null);
-    else if (ended.kind === "point" && !ended.moved) prompts.removePoint(ended.index);
+    else if (ended.kind === "point" && !ended.moved) pressPoint(ended);
     else if (ended.kind === "stroke") page.addStroke(ended.path, ended.label);
     else if ((ended.kind === "press" || ended.kind === "touch") && !ended.moved) {
       page.addPoint(position, ended.label);
     } else if (ended.kind === "press" && ended.canDrag) {
       page.addBox(view.toPhoto(ended.from), position);
     } else if (ended.moved && (ended.kind === "point" || ended.kind === "handle")) page.settle();
+  }
+
+  function pressPoint({ index, startedAt }) {
+    const point = prompts.points[index];
+    if (point && startedAt - point.addedAt > DOUBLE_CLICK_MS) prompts.removePoint(index);
   }
 
   function cancel() {
@@ -168,6 +186,7 @@ function attachGestures(parts, view, prompts, page) {
   }
 
   function onCancel(event) {
+    if (event.pointerId === penId) penId = null;
     pointers.delete(event.pointerId);
     if (pointers.size === 0) pinch = null;
     const moved = gesture?.moved && (gesture.kind === "point" || gesture.kind === "handle");
@@ -198,7 +217,7 @@ function attachGestures(parts, view, prompts, page) {
   function onTouchStart(event) {
     if (!view.photo || !event.cancelable) return;
     const touch = event.touches[0];
-    const isBusy = event.touches.length > 1 || hit(positionOf(touch), true);
+    const isBusy = event.touches.length > 1 || penId !== null || hit(positionOf(touch), true);
     if (isBusy && isOnStage(event)) event.preventDefault();
   }
 
@@ -206,7 +225,13 @@ function attachGestures(parts, view, prompts, page) {
   stage.addEventListener("pointermove", onMove);
   stage.addEventListener("pointerup", onUp);
   stage.addEventListener("pointercancel", onCancel);
-  stage.addEventListener("pointerleave", () => hover({ x: -99, y: -99 }));
+  stage.addEventListener("pointerenter", (event) => {
+    if (event.pointerType === "pen") page.penNear(true);
+  });
+  stage.addEventListener("pointerleave", (event) => {
+    hover({ x: -99, y: -99 });
+    if (event.pointerType === "pen") page.penNear(false);
+  });
   stage.addEventListener("contextmenu", (event) => event.preventDefault());
   stage.addEventListener("wheel", onWheel, { passive: false });
   stage.addEventListener("touchstart", onTouchStart, { passive: false });

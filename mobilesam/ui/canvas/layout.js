@@ -44,6 +44,8 @@ const KEYS = [
   ["1 to 5", "choose a tool"],
   ["Ctrl + wheel", "zoom; pinch on a phone"],
   ["Right-click", "exclude; so do Shift-click and a long press"],
+  ["Click a point", "remove it; drag to move it"],
+  ["The box", "drag its handles; ✕ removes it"],
 ];
 
 function make(tag, attributes = {}, ...children) {
@@ -166,6 +168,11 @@ function buildStage(parts) {
     make("strong", {}, "Drop a photo here"),
     make("span", {}, "or click to choose one, or paste it"),
   );
+  parts.fit = make(
+    "button",
+    { type: "button", class: "ms-fit", "data-action": "fit", "aria-label": "Show the whole photo", hidden: true },
+    "Whole photo",
+  );
   parts.stage = make(
     "div",
     {
@@ -181,6 +188,7 @@ function buildStage(parts) {
     parts.empty,
     parts.hint,
     parts.busy,
+    parts.fit,
     make("div", { class: "ms-veil" }, "Drop to open"),
   );
   return make("div", { class: "ms-frame" }, parts.stage, parts.notice);
@@ -201,6 +209,7 @@ function buildSide(parts) {
     }),
   );
   parts.opacity = make("input", { type: "range", min: "0", max: "100", value: "50", "aria-label": "Opacity" });
+  parts.opacityText = make("output", {}, "50 %");
   parts.saves = [
     ["cutout", "Cut-out", "transparent background"],
     ["mask", "Mask", "black and white"],
@@ -225,7 +234,8 @@ function buildSide(parts) {
     { class: "ms-side", "aria-label": "Result" },
     make("section", {}, make("h2", {}, "Masks"), parts.candidates),
     make("section", {}, make("h2", {}, "Colour"), make("div", { class: "ms-look" },
-      make("div", { class: "ms-swatches", role: "radiogroup", "aria-label": "Colour" }, ...parts.colors), parts.opacity)),
+      make("div", { class: "ms-swatches", role: "radiogroup", "aria-label": "Colour" }, ...parts.colors),
+      make("label", { class: "ms-opacity" }, "Opacity", parts.opacity, parts.opacityText))),
     make("section", {}, make("h2", {}, "Save as PNG ", parts.saveSize), make("div", { class: "ms-saves" }, ...parts.saves)),
     parts.codeBlock,
     make("details", { class: "ms-details" }, make("summary", {}, "Keyboard and gestures"), make("dl", {}, ...keys)),

@@ -2,19 +2,41 @@
 // answers, and one that comes too late is dropped.
 
 const MAX_FILE_BYTES = 20 * 1000 * 1000;
+const UPLOAD_WAIT_MS = 180000; // 20 MB over a slow phone
 const ANSWER_WAIT_MS = 7000; // then a request counts as lost and is sent again
 const OPEN_WAIT_MS = 20000; // a large photo on a busy machine
 const ENCODE_WAIT_MS = 60000; // others may be before us
 const QUEUE_WAIT_MS = 1500; // then the visitor is told that others are
-const SAVE_WAIT_MS = 60000;
-const MAX_RETRIES = 3;
+const SILENCE = "The server does not answer. Your points are kept; click again to retry.";
+
+// Send a request again when it stays unanswered, each time later, and give up in the end.
+function createRetry(wait, limit, onGiveUp) {
+  let timer = 0;
+  let retries = 0;
+  return {
+    start(resend) {
+      clearTimeout(timer);
+      timer = setTimeout(() => {
+        retries += 1;
+        if (retries <= limit) return resend();
+        retries = 0;
+        onGiveUp();
+      }, wait * (retries + 1));
+    },
+    stop() {
+      clearTimeout(timer);
+      retries = 0;
+    },
+  };
+}
 
 function createLink({ props, trigger, upload, watch }, page) {
   // Counters name requests; `sticky` rides along until answered, since Gradio reads the value when
   // it sends an event, which may be later than the event itself.
   let counter = 0;
   let sticky = {};
-  let opening = null; // { token, source, keepsPrompts, before }
+  let opening = null; // { token, source, keepsPrompts, isSent }
+  let stateBefore = "empty"; // where to go back to when a photo cannot be opened
   let encodeToken = 0;
   let picture = null;
   let isReady = false;
@@ -22,12 +44,12 @@ function createLink({ props, trigger, upload, watch }, page) {
   let askedAt = 0;
   let isWaiting = false;
   let wantsMore = false; // prompts changed during a drag while an answer was under way
-  let watchdog = 0;
+  let shown = null; // { rev, points, box, model } of the masks on the screen
   let queueTimer = 0;
-  let retries = 0;
   let recoveries = 0;
-  let saving = null; // { token, button, choice }
-  let saveTimer = 0;
+  const opens = createRetry(OPEN_WAIT_MS, 3, () => failOpening("The server does not answer; please open the photo again.", true));
+  const encodes = createRetry(ENCODE_WAIT_MS, 1, () => failEncoding(SILENCE));
+  const asks = createRetry(ANSWER_WAIT_MS, 3, () => failAsking(SILENCE));
 
   function send(event, extra = {}) {
     sticky = { ...sticky, ...extra };
@@ -35,50 +57,45 @@ function createLink({ props, trigger, upload, watch }, page) {
     trigger(event);
   }
 
-  function guard(resend, wait = ANSWER_WAIT_MS) {
-    clearTimeout(watchdog);
-    watchdog = setTimeout(() => {
-      retries += 1;
-      if (retries > MAX_RETRIES) {
-        page.say("The server does not answer. Your points are kept; click again to retry.");
-        page.setBusy("");
-        retries = 0;
-        return;
-      }
-      resend();
-    }, wait * (retries + 1));
-  }
-
-  function answered() {
-    clearTimeout(watchdog);
-    retries = 0;
+  function isShown() {
+    return shown !== null && shown.rev === rev;
   }
 
   // --- opening ---------------------------------------------------------------------------------
 
-  async function open(source, keepsPrompts = false) {
+  function open(source, keepsPrompts = false) {
+    const refusal = source.file ? fileRefusal(source.file) : "";
+    if (refusal) return page.say(refusal, "open");
+    if (!keepsPrompts) page.say("");
+    opens.stop();
+    attempt(source, keepsPrompts);
+  }
+
+  async function attempt(source, keepsPrompts) {
     const token = ++counter;
-    const before = opening ? opening.before : page.state;
-    opening = { token, source, keepsPrompts, before };
-    page.say("");
+    opening = { token, source, keepsPrompts, isSent: false };
     const extra = { token, example: source.example ?? null, image: null };
     if (source.file) {
-      const refusal = fileRefusal(source.file);
-      if (refusal) return failOpening(refusal);
       page.setBusy("Uploading…");
       try {
         extra.image = await uploaded(source.file);
       } catch {
-        if (opening?.token === token) failOpening("The photo could not be uploaded; is it larger than 20 MB?");
+        if (opening?.token === token) {
+          failOpening(`${source.file.name} could not be uploaded; check the connection and try again.`);
+        }
         return;
       }
       if (opening?.token !== token) return; // another photo was chosen meanwhile
     }
+    opening.isSent = true;
     clearTimeout(queueTimer);
+    encodes.stop();
+    asks.stop();
+    if (!page.isOpening) stateBefore = page.state;
     page.setState("opening");
     page.setBusy("Opening…");
     page.revealStage();
-    guard(() => open(source, keepsPrompts), OPEN_WAIT_MS);
+    opens.start(() => attempt(source, keepsPrompts));
     send("open_picture", extra);
   }
 
@@ -92,19 +109,30 @@ function createLink({ props, trigger, upload, watch }, page) {
   }
 
   async function uploaded(file) {
-    const { path } = await upload(file);
+    const tooLong = new Promise((_, reject) => {
+      setTimeout(() => reject(new Error("too slow")), UPLOAD_WAIT_MS);
+    });
+    const { path } = await Promise.race([upload(file), tooLong]);
     return { path, orig_name: file.name, size: file.size, meta: { _type: "gradio.FileData" } };
   }
 
-  function failOpening(text) {
-    const { before } = opening;
+  function endOpening() {
     opening = null;
+    opens.stop();
     sticky = { ...sticky, token: null, image: null, example: null };
-    answered();
-    page.setBusy("");
-    page.setState(before === "opening" ? "empty" : before);
-    page.say(text);
-    if (picture && !isReady) encode();
+  }
+
+  // Back to the photo before, and to what was under way for it.
+  function failOpening(text, isSilence = false) {
+    endOpening();
+    page.setBusy(page.state === "encoding" ? "Reading the photo…" : "");
+    page.say(text, "open");
+    if (page.isOpening) page.setState(stateBefore);
+    if (!picture) return;
+    if (isReady) {
+      if (!page.promptsAreEmpty && !isShown()) ask();
+    } else if (isSilence) page.setState("failed");
+    else encode();
   }
 
   function onNotice(notice) {
@@ -123,10 +151,11 @@ function createLink({ props, trigger, upload, watch }, page) {
       return;
     }
     if (opening?.token !== token) return;
-    opening = null;
-    answered();
-    sticky = { ...sticky, token: null, image: null, example: null };
-    if (!keepsPrompts) endSaving(false);
+    endOpening();
+    if (!keepsPrompts) {
+      saving.end(false);
+      shown = null;
+    }
     picture = { id: next.id, source };
     isReady = false;
     page.showPicture({ source: drawn, width: next.width, height: next.height, title: next.title }, keepsPrompts);
@@ -137,12 +166,9 @@ function createLink({ props, trigger, upload, watch }, page) {
   function recover() {
     if (!picture || opening) return;
     recoveries += 1;
-    if (recoveries > 2) {
-      page.say("This photo is no longer on the server; please open it again.");
-      page.setBusy("");
-      return;
-    }
-    open(picture.source, true);
+    if (recoveries <= 2) return open(picture.source, true);
+    isReady = false;
+    failEncoding("This photo is no longer on the server; please open it again.");
   }
 
   // --- encoding --------------------------------------------------------------------------------
@@ -150,33 +176,46 @@ function createLink({ props, trigger, upload, watch }, page) {
   function encode() {
     isReady = false;
     encodeToken = ++counter;
+    asks.stop();
     page.setState("encoding");
     page.setBusy("Reading the photo…");
     clearTimeout(queueTimer);
     queueTimer = setTimeout(() => page.setBusy("Other photos are read first…"), QUEUE_WAIT_MS);
-    guard(encode, ENCODE_WAIT_MS);
+    encodes.start(encode);
     send("encode_picture", { encoding: encodeToken });
   }
 
-  function onProgress(progress) {
-    if (!progress || progress.encoding !== encodeToken || opening) return;
+  function failEncoding(text) {
     clearTimeout(queueTimer);
-    if (progress.state === "encoding") page.setBusy("Reading the photo…");
-    else answered();
-    if (progress.state === "lost") recover();
-    else if (progress.state === "failed") {
-      page.setBusy("");
-      page.setState("failed");
-      page.say(progress.text);
-    } else if (progress.state === "ready" && progress.picture === picture?.id) {
-      isReady = true;
-      recoveries = 0;
-      page.setBusy("");
-      page.setState("ready");
-      page.encoded(progress);
-      if (saving) sendSave();
-      if (!page.promptsAreEmpty) ask(askedAt || performance.now());
-    }
+    page.setBusy("");
+    page.setState("failed"); // the next click tries again
+    page.waitingFor(null);
+    page.say(text, "ask");
+    saving.end(false);
+  }
+
+  function onProgress(progress) {
+    if (!progress || progress.encoding !== encodeToken || opening?.isSent) return;
+    clearTimeout(queueTimer);
+    if (progress.state === "encoding") return page.setBusy("Reading the photo…");
+    encodes.stop();
+    if (progress.state === "failed") return failEncoding(progress.text);
+    if (progress.state === "lost" || progress.picture !== picture?.id) return recover();
+    isReady = true;
+    recoveries = 0;
+    page.setBusy(opening ? "Uploading…" : "");
+    page.setState("ready");
+    page.encoded(progress);
+    saving.go();
+    if (!page.promptsAreEmpty && !isShown()) ask(askedAt || performance.now());
+  }
+
+  // Another model was chosen: what is on the screen is not its answer.
+  function changeModel() {
+    forget();
+    saving.end(false);
+    isReady = false;
+    if (picture && !opening?.isSent) encode();
   }
 
   // --- asking ----------------------------------------------------------------------------------
@@ -190,15 +229,23 @@ function createLink({ props, trigger, upload, watch }, page) {
     rev += 1;
     askedAt = at;
     wantsMore = false;
+    isWaiting = false;
     page.waitingFor(rev);
+    if (opening?.isSent) return; // asked when that photo is there, or has failed
     if (!isReady) {
-      isWaiting = false;
       if (page.state === "failed") encode();
       return;
     }
     isWaiting = true;
-    guard(() => ask(askedAt));
+    asks.start(() => ask(askedAt));
     send("ask_mask");
+  }
+
+  function failAsking(text) {
+    isWaiting = false;
+    page.waitingFor(null);
+    page.say(text, "ask");
+    if (saving.isQueued) saving.end(false);
   }
 
   // Nothing is asked any more: a late answer must not bring a mask back.
@@ -206,73 +253,46 @@ function createLink({ props, trigger, upload, watch }, page) {
     rev += 1;
     isWaiting = false;
     askedAt = 0;
-    answered();
+    asks.stop();
+    if (saving.isQueued) saving.end(false);
   }
 
   function onAnswer(answer) {
     if (!answer || answer.rev !== rev || answer.picture !== picture?.id) return;
-    answered();
+    asks.stop();
     isWaiting = false;
     if (answer.status === "ok") {
       page.paint(answer, askedAt, () => rev === answer.rev);
       if (wantsMore) ask(performance.now(), true);
     } else if (answer.status === "encode") encode();
     else if (answer.status === "lost" || answer.status === "stale") recover();
-    else {
-      page.waitingFor(null);
-      page.say(answer.text);
-    }
+    else failAsking(answer.text);
   }
 
-  // --- saving ----------------------------------------------------------------------------------
-
-  function save(button, choice) {
-    endSaving(false); // one file at a time
-    saving = { token: ++counter, button, choice };
-    saveTimer = setTimeout(() => {
-      page.say("The file could not be made; please try again.");
-      endSaving(false);
-    }, SAVE_WAIT_MS);
-    sendSave();
+  // The masks of an answer are on the screen.
+  function painted({ rev: answered, model, prompts }) {
+    shown = { rev: answered, model, ...prompts };
+    saving.go();
   }
 
-  function sendSave() {
-    if (!isReady) return; // sent when the photo has been read again
-    const { token, button, choice } = saving;
-    send("save_result", { saving: token, save: button.dataset.save, choice });
-  }
-
-  function endSaving(isDone) {
-    clearTimeout(saveTimer);
-    if (!saving) return;
-    page.saved(saving.button, isDone);
-    saving = null;
-    const { saving: _token, save: _kind, choice: _choice, ...rest } = sticky;
-    sticky = rest;
-  }
-
-  function onSaved(saved) {
-    if (!saving || !saved || saved.token !== saving.token) return;
-    if (saved.status === "encode") return encode();
-    if (saved.status === "lost") return recover();
-    if (saved.status === "ok") download(saved.file.url, saved.title);
-    else if (saved.text) page.say(saved.text);
-    endSaving(saved.status === "ok");
-  }
-
-  function download(url, name) {
-    const anchor = make("a", { href: url, download: name, hidden: true });
-    document.body.append(anchor);
-    anchor.click();
-    anchor.remove();
-  }
-
+  const saving = createSaving(page, {
+    encode,
+    recover,
+    // What a download must show, or null while masks are under way.
+    whatIsShown: () => (isShown() ? shown : null),
+    isReady: () => isReady && !opening?.isSent,
+    send: (request) => send("save_result", { saving: { ...request, token: ++counter, picture: picture.id } }),
+    lastToken: () => sticky.saving?.token,
+    forget() {
+      sticky = { ...sticky, saving: null };
+    },
+  });
   const handlers = {
     picture: onPicture,
     notice: onNotice,
     progress: onProgress,
     answer: onAnswer,
-    saved: onSaved,
+    saved: saving.onSaved,
     models: page.modelsChanged,
   };
   for (const [name, handler] of Object.entries(handlers)) {
@@ -286,11 +306,9 @@ function createLink({ props, trigger, upload, watch }, page) {
     open,
     ask,
     forget,
-    encode,
-    save,
+    painted,
+    changeModel,
+    save: saving.start,
     askModels: () => send("ask_models"),
-    get hasPicture() {
-      return picture !== null;
-    },
   };
 }

@@ -8,12 +8,13 @@ const masks = createMasks();
 const prompts = createPrompts(promptsChanged);
 const view = createView(parts, prompts, masks, look);
 
-const facts = { modelTitle: "", modelSource: "", encodeMs: null, decodeMs: null };
+const facts = { modelTitle: "", modelSource: "", encodeMs: null, decodeMs: null, isStale: false };
 let modelName = props.models?.standard ?? null;
 let modelTimer = 0;
 
 const page = {
   tool: "include",
+  isPenNear: false,
   state: "empty",
   facts,
   get isOpening() {
@@ -23,7 +24,11 @@ const page = {
     return prompts.isEmpty;
   },
   message() {
-    return { ...prompts.toMessage(), model: modelName, choice: masks.index, ...look };
+    return { ...prompts.toMessage(), model: modelName, ...look };
+  },
+  // What a download shows besides the prompts.
+  choice() {
+    return { choice: masks.index, ...look };
   },
   setState(state) {
     this.state = state;
@@ -40,12 +45,20 @@ const page = {
     const { top, bottom } = parts.stage.getBoundingClientRect();
     if (top < 0 || bottom > innerHeight) parts.toolbar.scrollIntoView({ block: "start" });
   },
-  say(text) {
+  // Show a sentence over the photo. `kind` says what it is about (open, ask, save): an answer of
+  // another kind leaves it there.
+  say(text, kind = "") {
     parts.notice.hidden = !text;
+    parts.notice.dataset.kind = kind;
     parts.noticeText.textContent = text || "";
   },
+  unsay(kind) {
+    if (parts.notice.dataset.kind === kind) this.say("");
+  },
+  // Screen readers say nothing when the text stays the same: a space makes it another one.
   announce(text) {
-    parts.live.textContent = text;
+    const isSame = parts.live.textContent === text;
+    parts.live.textContent = isSame ? `${text}\u00a0` : text;
   },
   setTool(name) {
     this.tool = name;
@@ -57,6 +70,10 @@ const page = {
     parts.stage.dataset.tool = name;
     updateTouch();
     showHint();
+  },
+  penNear(isNear) {
+    this.isPenNear = isNear;
+    updateTouch();
   },
   hideCursor() {
     if (!view.live.cursor) return;
@@ -96,11 +113,12 @@ const page = {
   },
   zoomChanged() {
     parts.zoomFit.textContent = `${Math.round(view.zoom * 100)} %`;
+    parts.fit.hidden = !view.isZoomed;
     updateTouch();
   },
   open: (source) => link.open(source),
   save(button) {
-    link.save(button, masks.index);
+    link.save(button);
     button.dataset.busy = "true";
     button.setAttribute("aria-busy", "true");
     panel.showSaves();
@@ -114,6 +132,7 @@ const page = {
   },
   showPicture(photo, keepsPrompts) {
     masks.clear();
+    keyboard.forgetCorner();
     Object.assign(facts, { encodeMs: null, decodeMs: null });
     parts.empty.hidden = true;
     parts.root.dataset.photo = `${photo.width}x${photo.height}`;
@@ -125,8 +144,9 @@ const page = {
     panel.showMasks();
     this.zoomChanged();
   },
-  encoded({ encode_ms: encodeMs }) {
+  encoded({ encode_ms: encodeMs, model }) {
     facts.encodeMs = encodeMs;
+    answeredBy(model);
     panel.showStatus();
     this.announce("The photo is ready. Click on it.");
   },
@@ -140,8 +160,11 @@ const page = {
     if (!isCurrent()) return;
     masks.show(answer.masks, answer.best, alpha);
     facts.decodeMs = answer.decode_ms;
-    this.say("");
+    answeredBy(answer.model);
+    this.markStale(false);
+    this.unsay("ask");
     view.redraw("mask");
+    link.painted(answer);
     view.whenPainted(() => {
       parts.root.dataset.paintedRev = answer.rev;
       parts.root.dataset.paintMs = (performance.now() - askedAt).toFixed(1);
@@ -157,14 +180,21 @@ const page = {
     this.announce(`Mask: ${percentText(share)} of the photo, score ${scoreText(mask.score)}.`);
     panel.showStatus();
     await masks.decodeRest();
-    if (isCurrent()) panel.showMasks();
+    if (!isCurrent()) return;
+    view.redraw("mask");
+    panel.showMasks();
+    parts.root.dataset.shownRev = parts.root.dataset.paintedRev;
+  },
+  // Masks of a model that is no longer chosen are greyed until the new one's are there.
+  markStale(isStale) {
+    facts.isStale = isStale;
+    parts.root.classList.toggle("ms-stale", isStale);
   },
   modelsChanged(models) {
     if (!models) return;
     const current = models.choices.find(({ name }) => name === modelName);
     if (!current) modelName = models.standard;
-    const { title, source } = models.choices.find(({ name }) => name === modelName);
-    Object.assign(facts, { modelTitle: title, modelSource: source });
+    answeredBy(modelName);
     panel.showModels(models, modelName);
     panel.showStatus();
     clearTimeout(modelTimer);
@@ -176,9 +206,15 @@ const panel = createPanel(parts, view, prompts, masks, look, page);
 const link = createLink({ props, trigger, upload, watch }, page);
 const keyboard = attachKeyboard(parts, view, prompts, page);
 attachGestures(parts, view, prompts, page);
+attachFiles(parts, page);
+
+function answeredBy(name) {
+  const choice = props.models?.choices.find((entry) => entry.name === name);
+  if (choice) Object.assign(facts, { modelTitle: choice.title, modelSource: choice.source });
+}
 
 function tooMany() {
-  page.say(`At most ${MAX_POINTS} points can be set; remove one first.`);
+  page.say(`At most ${MAX_POINTS} points can be set; remove one first.`, "ask");
 }
 
 // `what` is a sentence for the live region, "" during a drag, null for a new photo.
@@ -204,6 +240,7 @@ function promptsChanged(what) {
     link.forget();
     page.waitingFor(null);
     masks.clear();
+    page.markStale(false);
     view.redraw("mask");
     panel.showMasks();
   } else link.ask(performance.now(), what === "");
@@ -220,15 +257,11 @@ function showHint() {
   parts.hint.hidden = !isUseful;
 }
 
-// One finger scrolls the page over the photo unless a tool or the zoom needs it.
+// One finger scrolls the page over the photo unless a tool or the zoom needs it; a pen never does.
 function updateTouch() {
-  const needsFinger = page.tool === "box" || page.tool === "sketch" || page.tool === "pan" || view.isZoomed;
+  const isDrawing = page.tool === "box" || page.tool === "sketch" || page.tool === "pan";
+  const needsFinger = isDrawing || page.isPenNear || view.isZoomed;
   parts.stage.style.touchAction = needsFinger ? "none" : "pan-x pan-y";
-}
-
-function openFiles(files) {
-  const file = [...(files || [])].find(Boolean);
-  if (file) page.open({ file });
 }
 
 const actions = {
@@ -238,6 +271,7 @@ const actions = {
   "zoom-in": () => page.zoom(1.25),
   "zoom-out": () => page.zoom(0.8),
   "zoom-fit": () => page.zoom(0),
+  fit: () => page.zoom(0),
   open: () => parts.file.click(),
 };
 parts.root.addEventListener("click", (event) => {
@@ -246,38 +280,16 @@ parts.root.addEventListener("click", (event) => {
   if (button.dataset.tool) page.setTool(button.dataset.tool);
   else actions[button.dataset.action]();
 });
-parts.empty.addEventListener("click", () => parts.file.click());
-parts.noticeClose.addEventListener("click", () => page.say(""));
-parts.file.addEventListener("change", () => {
-  openFiles(parts.file.files);
-  parts.file.value = "";
+parts.noticeClose.addEventListener("click", () => {
+  page.say("");
+  parts.stage.focus({ preventScroll: true });
 });
 parts.model.addEventListener("change", () => {
   modelName = parts.model.value;
+  Object.assign(facts, { encodeMs: null, decodeMs: null });
+  page.markStale(masks.current !== null);
   page.modelsChanged(props.models);
-  if (link.hasPicture && !page.isOpening) link.encode();
-});
-
-document.addEventListener("paste", (event) => {
-  if (!parts.host.isConnected || !event.clipboardData?.files.length) return;
-  event.preventDefault();
-  openFiles(event.clipboardData.files);
-});
-for (const type of ["dragenter", "dragover"]) {
-  parts.root.addEventListener(type, (event) => {
-    if (![...event.dataTransfer.types].includes("Files")) return;
-    event.preventDefault();
-    parts.root.classList.add("ms-dropping");
-  });
-}
-parts.root.addEventListener("dragleave", (event) => {
-  if (!parts.root.contains(event.relatedTarget)) parts.root.classList.remove("ms-dropping");
-});
-parts.root.addEventListener("drop", (event) => {
-  parts.root.classList.remove("ms-dropping");
-  if (!event.dataTransfer.files.length) return;
-  event.preventDefault();
-  openFiles(event.dataTransfer.files);
+  link.changeModel();
 });
 
 // The stage shows its focus ring to those who use the keyboard.

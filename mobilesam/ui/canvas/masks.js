@@ -39,10 +39,32 @@ function createMasks() {
     get index() {
       return chosen;
     },
+    // Whether every mask can be drawn.
+    get isComplete() {
+      return candidates.every(({ alpha }) => alpha);
+    },
     get current() {
       return candidates[chosen] || null;
     },
   };
+}
+
+// The part of the picture that masks cover together, in shares of its sides, or null.
+function unionBounds(alphas) {
+  const SIDE = 96;
+  const canvas = document.createElement("canvas");
+  canvas.width = SIDE;
+  canvas.height = SIDE;
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  for (const alpha of alphas) context.drawImage(alpha, 0, 0, SIDE, SIDE);
+  const { data } = context.getImageData(0, 0, SIDE, SIDE);
+  const path = [];
+  for (let i = 0; i < SIDE * SIDE; i += 1) {
+    if (data[4 * i + 3] > 8) path.push({ x: i % SIDE, y: Math.floor(i / SIDE) });
+  }
+  if (!path.length) return null;
+  const { left, top, right, bottom } = boundsOf(path);
+  return { left: left / SIDE, top: top / SIDE, right: (right + 1) / SIDE, bottom: (bottom + 1) / SIDE };
 }
 
 // Paint a mask into `context`, whose transform maps the photo's pixels to device pixels: a fill of
@@ -94,9 +116,19 @@ function createMaskPainter() {
     fill(pen, color);
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.clearRect(0, 0, context.canvas.width, context.canvas.height);
+    context.save();
+    context.beginPath(); // the outline must not run over the photo's edge
+    context.rect(
+      transform.dx * ratio,
+      transform.dy * ratio,
+      Math.max(1, size.width * transform.scale) * ratio,
+      Math.max(1, size.height * transform.scale) * ratio,
+    );
+    context.clip();
     context.globalAlpha = opacity;
     context.drawImage(shape, 0, 0);
     context.globalAlpha = 1;
     drawLine(context, ratio);
+    context.restore();
   };
 }

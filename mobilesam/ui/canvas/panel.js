@@ -1,27 +1,50 @@
 // Everything round the stage that shows the result: masks to choose from, colour, downloads,
 // status line, Python lines, the list of points, examples, and the models.
 
-const THUMB_SIDE = 148; // device pixels
+const THUMB_HEIGHT = 116; // device pixels: twice the height on the page
+const USUAL_SLOTS = 3; // masks that a lone click gets; other prompts get one more
 
 function createPanel(parts, view, prompts, masks, look, page) {
-  const SLOTS = 4;
+  // The part of the photo that thumbnails show: all masks with some room round them, or as much of
+  // the photo as has the thumbnails' shape. In shares of the photo's sides.
+  function thumbnailWindow(aspect) {
+    const { width, height } = view.photo;
+    const union = unionBounds(masks.all.map(({ alpha }) => alpha));
+    const { left, top, right, bottom } = union || { left: 0, top: 0, right: 1, bottom: 1 };
+    const room = 0.12 * Math.max((right - left) * width, (bottom - top) * height, 0.3 * Math.min(width, height));
+    const spanX = (right - left) * width + 2 * room;
+    const spanY = (bottom - top) * height + 2 * room;
+    const middle = { x: ((left + right) / 2) * width, y: ((top + bottom) / 2) * height };
+    const across = windowAlong(middle.x - spanX / 2, middle.x + spanX / 2, spanY * aspect, width);
+    const down = windowAlong(middle.y - spanY / 2, middle.y + spanY / 2, spanX / aspect, height);
+    return { x: across.start / width, y: down.start / height, width: across.size / width, height: down.size / height };
+  }
 
-  function thumbnail(alpha) {
-    const canvas = document.createElement("canvas");
-    canvas.width = THUMB_SIDE;
-    canvas.height = THUMB_SIDE;
+  function thumbnail(alpha, part, width) {
+    const canvas = make("canvas", { width, height: THUMB_HEIGHT });
     const context = canvas.getContext("2d");
     const { photo } = view;
-    const scale = Math.min(THUMB_SIDE / photo.width, THUMB_SIDE / photo.height);
-    const width = Math.max(1, photo.width * scale);
-    const height = Math.max(1, photo.height * scale);
-    const place = [(THUMB_SIDE - width) / 2, (THUMB_SIDE - height) / 2, width, height];
-    context.drawImage(alpha, ...place);
+    const size = { width: part.width * photo.width, height: part.height * photo.height };
+    const scale = Math.min(width / size.width, THUMB_HEIGHT / size.height);
+    const place = { width: Math.max(1, size.width * scale), height: Math.max(1, size.height * scale) };
+    const draw = (picture) =>
+      context.drawImage(
+        picture,
+        part.x * picture.width,
+        part.y * picture.height,
+        part.width * picture.width,
+        part.height * picture.height,
+        (width - place.width) / 2,
+        (THUMB_HEIGHT - place.height) / 2,
+        place.width,
+        place.height,
+      );
+    draw(alpha);
     context.globalCompositeOperation = "source-in";
-    context.drawImage(photo.source, ...place);
+    draw(photo.source);
     context.globalCompositeOperation = "destination-over";
     context.globalAlpha = 0.22;
-    context.drawImage(photo.source, ...place);
+    draw(photo.source);
     return canvas;
   }
 
@@ -30,6 +53,11 @@ function createPanel(parts, view, prompts, masks, look, page) {
   }
 
   function showCandidates() {
+    const slots = masks.all.length || USUAL_SLOTS;
+    parts.candidates.style.setProperty("--slots", slots);
+    const slotWidth = (parts.candidates.clientWidth + 8) / slots - 18; // less gap, frame, padding
+    const width = Math.round(clamp((slotWidth / 58) * THUMB_HEIGHT, 80, 2 * THUMB_HEIGHT));
+    const part = masks.all.length ? thumbnailWindow(width / THUMB_HEIGHT) : null;
     const buttons = masks.all.map((mask, index) => {
       const share = mask.area / (view.photo.width * view.photo.height);
       const isChosen = index === masks.index;
@@ -45,14 +73,14 @@ function createPanel(parts, view, prompts, masks, look, page) {
           "aria-label": `Mask ${index + 1}: ${percentText(share)} of the photo, score ${scoreText(mask.score)}`,
           title: "Score: how sure the model is of this mask (its estimate of the overlap)",
         },
-        thumbnail(mask.alpha),
+        thumbnail(mask.alpha, part, width),
         make("b", {}, scoreText(mask.score)),
       );
     });
-    while (buttons.length < SLOTS) buttons.push(emptySlot());
+    while (buttons.length < slots) buttons.push(emptySlot());
     const hadFocus = parts.candidates.contains(document.activeElement);
     parts.candidates.replaceChildren(...buttons);
-    if (hadFocus) parts.candidates.querySelector("[aria-checked=true]")?.focus();
+    if (hadFocus) (parts.candidates.querySelector("[aria-checked=true]") || parts.stage).focus();
   }
 
   function showChosen() {
@@ -64,7 +92,7 @@ function createPanel(parts, view, prompts, masks, look, page) {
   }
 
   function choose(index) {
-    if (!masks.all.length) return;
+    if (!masks.all.length || !masks.isComplete) return; // the buttons are still the old masks'
     masks.choose(index);
     view.redraw("mask");
     showChosen();
@@ -78,7 +106,7 @@ function createPanel(parts, view, prompts, masks, look, page) {
     const pieces = [facts.modelTitle];
     if (facts.encodeMs != null) pieces.push(`encoded in ${timeText(facts.encodeMs)}`);
     const mask = masks.current;
-    if (mask) {
+    if (mask && !facts.isStale) {
       const share = mask.area / (view.photo.width * view.photo.height);
       pieces.push(
         `decoded in ${timeText(facts.decodeMs)}`,
@@ -156,6 +184,7 @@ function createPanel(parts, view, prompts, masks, look, page) {
     parts.modelName.textContent = choices.find(({ name }) => name === current)?.title || "";
     const progress = percent == null ? "" : `Fetching the official ${fetching}: ${percent} %`;
     parts.modelNote.textContent = progress || notice;
+    parts.modelNote.title = parts.modelNote.textContent;
   }
 
   function showLook() {
@@ -199,6 +228,7 @@ function createPanel(parts, view, prompts, masks, look, page) {
   }
   parts.opacity.addEventListener("input", () => {
     look.opacity = Number(parts.opacity.value) / 100;
+    parts.opacityText.textContent = `${parts.opacity.value} %`;
     view.redraw("mask");
   });
   for (const button of parts.saves) button.addEventListener("click", () => page.save(button));
@@ -225,6 +255,7 @@ function createPanel(parts, view, prompts, masks, look, page) {
   });
   arrowsMove(parts.candidates);
   arrowsMove(parts.colors[0].parentElement);
+  arrowsMove(parts.tools[0].parentElement);
   showLook();
   showCandidates();
 

@@ -43,7 +43,8 @@ function createPrompts(onChange) {
       const room = MAX_POINTS - now.points.length;
       if (room <= 0) return false;
       remember();
-      for (const { x, y } of positions.slice(0, room)) now.points.push({ x, y, label });
+      const addedAt = performance.now();
+      for (const { x, y } of positions.slice(0, room)) now.points.push({ x, y, label, addedAt });
       const name = label === 1 ? "Include" : "Exclude";
       const last = now.points[now.points.length - 1];
       return changed(

@@ -86,7 +86,7 @@ function createView(parts, prompts, masks, look) {
   function drawMask() {
     const context = start(layers.mask);
     const mask = masks.current;
-    if (photo && mask) paintMask(context, mask.alpha, photo, transform(), { ...look, ratio });
+    if (photo && mask?.alpha) paintMask(context, mask.alpha, photo, transform(), { ...look, ratio });
   }
 
   function drawMarks() {
@@ -226,13 +226,23 @@ function createView(parts, prompts, masks, look) {
     return handles;
   }
 
-  // Where the box can be closed: off its upper right corner, but always on the stage.
+  // Where the box can be closed: off its upper right corner, else off another one that leaves the
+  // badge on the stage, else inside it, away from the handles.
   function boxBadge() {
     if (!prompts.box) return null;
-    const corner = toStage({ x: prompts.box[2], y: prompts.box[1] });
-    return {
-      x: clamp(corner.x + 18, 12, box.width - 12),
-      y: clamp(corner.y - 18, 12, box.height - 12),
+    const [x0, y0, x1, y1] = prompts.box;
+    const a = toStage({ x: x0, y: y0 });
+    const b = toStage({ x: x1, y: y1 });
+    const places = [
+      { x: b.x + 18, y: a.y - 18 },
+      { x: b.x + 18, y: b.y + 18 },
+      { x: a.x - 18, y: a.y - 18 },
+      { x: a.x - 18, y: b.y + 18 },
+    ];
+    const isOnStage = ({ x, y }) => x >= 12 && y >= 12 && x <= box.width - 12 && y <= box.height - 12;
+    return places.find(isOnStage) || {
+      x: clamp(b.x - 28, 12, box.width - 12),
+      y: clamp(a.y + 28, 12, box.height - 12),
     };
   }
 

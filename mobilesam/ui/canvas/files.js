@@ -1,0 +1,42 @@
+// Photos come in through the button, by paste, or dropped anywhere on the page.
+
+function attachFiles(parts, page) {
+  function openFiles(files) {
+    const [file, ...others] = [...(files || [])].filter(Boolean);
+    if (!file) return;
+    page.open({ file });
+    if (others.length && parts.notice.hidden) page.say(`Only ${file.name} is opened, the first of ${others.length + 1} files.`, "open");
+  }
+
+  function hasFiles(event) {
+    return parts.host.isConnected && [...(event.dataTransfer?.types || [])].includes("Files");
+  }
+
+  parts.empty.addEventListener("click", () => parts.file.click());
+  parts.file.addEventListener("change", () => {
+    openFiles(parts.file.files);
+    parts.file.value = "";
+  });
+  document.addEventListener("paste", (event) => {
+    if (!parts.host.isConnected || !event.clipboardData?.files.length) return;
+    event.preventDefault();
+    openFiles(event.clipboardData.files);
+  });
+  // On the window: a file dropped beside the component would replace the page.
+  for (const type of ["dragenter", "dragover"]) {
+    window.addEventListener(type, (event) => {
+      if (!hasFiles(event)) return;
+      event.preventDefault();
+      parts.root.classList.add("ms-dropping");
+    });
+  }
+  window.addEventListener("dragleave", (event) => {
+    if (!event.relatedTarget) parts.root.classList.remove("ms-dropping");
+  });
+  window.addEventListener("drop", (event) => {
+    parts.root.classList.remove("ms-dropping");
+    if (!hasFiles(event)) return;
+    event.preventDefault();
+    openFiles(event.dataTransfer.files);
+  });
+}

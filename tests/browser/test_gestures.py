@@ -1,0 +1,153 @@
+"""What a hand does: double clicks, slips, pens, the box's handles, keys on the toolbar."""
+
+from __future__ import annotations
+
+import pytest
+
+PEN = """([kind, x, y]) => {
+  const stage = document.querySelector(".ms-stage");
+  stage.setPointerCapture = () => {};
+  const place = { clientX: x, clientY: y, pointerId: 7, pointerType: "pen" };
+  stage.dispatchEvent(new PointerEvent(kind, { ...place, bubbles: true, cancelable: true }));
+}"""
+
+
+@pytest.fixture
+def coffee(demo):
+    demo.open_example("coffee.jpg")
+    return demo
+
+
+def test_a_double_click_is_one_point(coffee):
+    coffee.page.mouse.dblclick(*coffee.screen(300, 200))
+    coffee.wait_mask()
+    assert coffee.points == [[300, 200, 1]]
+    coffee.page.wait_for_timeout(550)
+    coffee.click(300, 200)
+    assert coffee.points == []
+
+
+def test_a_right_click_may_slip_and_control_excludes_as_on_a_mac(coffee):
+    mouse = coffee.page.mouse
+    x, y = coffee.screen(300, 200)
+    mouse.move(x, y)
+    mouse.down(button="right")
+    mouse.move(x + 6, y + 5)
+    mouse.up(button="right")
+    assert [label for _, _, label in coffee.points] == [0]
+    coffee.page.keyboard.down("Control")
+    coffee.click(100, 100)
+    coffee.page.keyboard.up("Control")
+    assert [label for _, _, label in coffee.points] == [0, 0]
+
+
+def test_every_handle_of_a_box_at_the_photos_edge_can_be_taken(coffee):
+    width, height = coffee.photo_size
+    coffee.drag((100, 100), (300, 300))
+    for corner, sides in (((100, 100), (0, 1)), ((300, 300), (2, 3))):
+        target = tuple(0 if side < 2 else (width, height)[side - 2] for side in sides)
+        coffee.drag(corner, target)
+    assert coffee.box == [0, 0, width, height]
+    coffee.drag((width - 1, 0), (width - 60, 60))
+    x0, y0, x1, y1 = coffee.box
+    assert (x0, y1) == (0, height)
+    assert x1 < width - 50
+    assert y0 > 50
+    coffee.page.keyboard.press("Control+z")
+    assert coffee.box == [0, 0, width, height]
+
+
+def test_a_pen_draws_a_box_and_excludes_by_holding(coffee):
+    def pen(kind, x, y):
+        coffee.page.evaluate(PEN, [kind, *coffee.screen(x, y)])
+
+    pen("pointerenter", 100, 100)
+    stage = coffee.page.locator(".ms-stage")
+    assert stage.evaluate("(element) => element.style.touchAction") == "none"
+    pen("pointerdown", 100, 100)
+    pen("pointermove", 200, 200)
+    pen("pointermove", 300, 250)
+    pen("pointerup", 300, 250)
+    assert coffee.box is not None
+    assert coffee.points == []
+    pen("pointerdown", 400, 300)
+    coffee.page.wait_for_timeout(700)
+    pen("pointerup", 400, 300)
+    assert [label for _, _, label in coffee.points] == [0]
+    pen("pointerleave", 400, 300)
+    assert stage.evaluate("(element) => element.style.touchAction") != "none"
+
+
+def test_the_arrow_keys_choose_a_tool(coffee):
+    page = coffee.page
+    page.locator(".ms-tool[data-tool=include]").focus()
+    page.keyboard.press("ArrowRight")
+    chosen = page.locator(".ms-tool[aria-checked=true]")
+    assert chosen.get_attribute("data-tool") == "exclude"
+    assert page.evaluate("document.activeElement.dataset.tool") == "exclude"
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    assert chosen.get_attribute("data-tool") == "pan"
+
+
+def test_the_first_corner_of_a_box_is_forgotten_with_its_photo(coffee):
+    page = coffee.page
+    page.locator(".ms-stage").focus()
+    page.keyboard.press("b")
+    coffee.open_example("cat.jpg")
+    page.locator(".ms-stage").focus()
+    page.keyboard.press("Shift+ArrowRight")
+    page.keyboard.press("b")
+    assert coffee.box is None
+
+
+def test_focus_is_not_lost(coffee):
+    page = coffee.page
+    coffee.click(300, 200)
+    coffee.wait_mask()
+    page.locator(".ms-candidate[aria-checked=true]").focus()
+    page.keyboard.press("Control+z")
+    assert page.evaluate("document.activeElement.className") == "ms-stage"
+    page.evaluate("document.querySelector('.ms-notice').hidden = false")
+    page.locator(".ms-notice button").click()
+    assert page.evaluate("document.activeElement.className") == "ms-stage"
+
+
+def test_equal_sentences_in_a_row_are_both_announced(coffee):
+    coffee.click(300, 200)
+    coffee.click(100, 300)
+    coffee.wait_mask()
+    first, second = coffee.page.evaluate(
+        """() => {
+          const live = document.querySelector(".ms > [aria-live=polite]");
+          return [0, 1].map(() => {
+            document.querySelector("[data-action=undo]").click();
+            return live.textContent;
+          });
+        }"""
+    )
+    assert first != second
+    assert first.strip() == second.strip() == "Undone."
+
+
+def test_the_outline_stays_on_the_photo(coffee):
+    coffee.drag((1, 1), tuple(side - 2 for side in coffee.photo_size))
+    coffee.wait_mask()
+    coffee._wait_frame()
+    outside = coffee.page.evaluate(
+        """() => {
+          const stage = document.querySelector(".ms-stage");
+          const [scale, dx] = stage.dataset.transform.split(" ").map(Number);
+          const layer = stage.querySelectorAll("canvas")[1];
+          const width = Math.floor((dx * layer.width) / stage.clientWidth) - 1;
+          if (width < 1) return 0;
+          const { data } = layer.getContext("2d").getImageData(0, 0, width, layer.height);
+          return data.reduce((sum, level) => sum + level, 0);
+        }"""
+    )
+    assert outside == 0
+
+
+def test_opacity_says_its_value(coffee):
+    coffee.page.locator(".ms input[type=range]").fill("30")
+    assert "30 %" in coffee.page.locator(".ms-opacity").inner_text()

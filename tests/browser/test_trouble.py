@@ -1,0 +1,294 @@
+"""When the server is slow, silent, or late, and when names and files are odd."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mobilesam import load_model
+from tests.browser.demo_page import iou
+from tests.browser.demo_server import free_port
+from tests.browser.pictures import phone_photo
+
+
+@pytest.fixture
+def coffee(demo):
+    demo.open_example("coffee.jpg")
+    return demo
+
+
+class Traffic:
+    """Holds back the page's requests of one event, or has them come to nothing."""
+
+    def __init__(self, demo) -> None:
+        self.demo, self.held, self.wanted = demo, [], ""
+        components = demo.page.evaluate("window.gradio_config.dependencies")
+        self.events = {entry["id"]: entry["targets"][0][1] for entry in components}
+
+    def catch(self, event: str, drop: bool = False) -> None:
+        self.wanted = event
+
+        def decide(route) -> None:
+            number = json.loads(route.request.post_data)["fn_index"]
+            if self.events[number] != self.wanted:
+                route.continue_()
+            elif drop:
+                route.fulfill(status=503, json={"detail": "busy", "error": None})
+            else:
+                self.held.append(route)
+
+        for address in ("**/run/predict*", "**/queue/join*"):
+            self.demo.page.route(address, decide)
+
+    def wait_caught(self) -> None:
+        for _ in range(300):
+            if self.held:
+                return
+            self.demo.page.wait_for_timeout(50)
+        raise AssertionError(f"the page sent no {self.wanted}")
+
+    def let_go(self) -> None:
+        self.wanted = ""
+        for route in self.held:
+            route.continue_()
+        self.held.clear()
+
+    def forgive(self) -> None:
+        """The dropped requests themselves are no fault of the page."""
+        self.demo.errors[:] = [error for error in self.demo.errors if "503" not in error]
+
+
+def test_a_download_is_what_was_on_the_screen(coffee):
+    coffee.click(300, 200)
+    coffee.wait_mask()
+    expected = coffee.saved_mask()
+    traffic = Traffic(coffee)
+    traffic.catch("save_result")
+    with coffee.page.expect_download() as waiting:
+        coffee.page.locator(".ms-save[data-save=mask]").click()
+        traffic.wait_caught()
+        coffee.click(60, 350)
+        coffee.click(520, 60)
+        coffee.wait_mask()
+        traffic.let_go()
+    with Image.open(waiting.value.path()) as picture:
+        assert iou(np.asarray(picture) == 255, expected) == 1
+    assert iou(coffee.saved_mask(), expected) < 1
+
+
+def test_a_download_waits_for_the_mask_under_way(coffee):
+    coffee.click(300, 200)
+    coffee.wait_mask()
+    traffic = Traffic(coffee)
+    traffic.catch("ask_mask")
+    coffee.click(60, 350)
+    traffic.wait_caught()
+    button = coffee.page.locator(".ms-save[data-save=mask]")
+    with coffee.page.expect_download() as waiting:
+        button.click()
+        assert button.get_attribute("aria-busy") == "true"
+        traffic.let_go()
+    with Image.open(waiting.value.path()) as picture:
+        assert iou(np.asarray(picture) == 255, coffee.saved_mask()) == 1
+
+
+def test_a_click_goes_on_after_the_server_was_silent_while_encoding(demo):
+    demo.page.clock.install()
+    demo.page.reload()
+    demo.wait_ready()
+    traffic = Traffic(demo)
+    traffic.catch("encode_picture", drop=True)
+    demo.page.locator('.ms-example[data-example="coffee.jpg"]').click()
+    demo.page.wait_for_selector('.ms[data-title="coffee.jpg"][data-state=encoding]')
+    for _ in range(8):
+        demo.page.clock.fast_forward(130_000)
+        if demo.data("state") == "failed":
+            break
+        demo.page.wait_for_timeout(100)
+    assert demo.data("state") == "failed"
+    assert "does not answer" in demo.notice
+    traffic.let_go()
+    demo.click(300, 200)
+    demo.wait_mask()
+    assert demo.notice == ""
+    traffic.forgive()
+
+
+def test_the_photo_before_comes_back_after_the_server_was_silent_while_opening(demo):
+    demo.page.clock.install()
+    demo.page.reload()
+    demo.wait_ready()
+    demo.click(250, 250)
+    demo.wait_mask()
+    traffic = Traffic(demo)
+    traffic.catch("open_picture", drop=True)
+    demo.page.locator('.ms-example[data-example="coffee.jpg"]').click()
+    demo.page.wait_for_selector(".ms[data-state=opening]")
+    for _ in range(8):
+        demo.page.clock.fast_forward(85_000)
+        if demo.data("state") != "opening":
+            break
+        demo.page.wait_for_timeout(100)
+    assert demo.data("state") == "ready"
+    assert "does not answer" in demo.notice
+    traffic.let_go()
+    demo.click(300, 300)
+    demo.wait_mask()
+    assert len(demo.points) == 2
+    assert "does not answer" in demo.notice  # about the photo, not about the mask
+    demo.open_example("coffee.jpg")
+    assert demo.notice == ""
+    traffic.forgive()
+
+
+def test_a_refusal_survives_a_mask_that_arrives(coffee, tmp_path):
+    traffic = Traffic(coffee)
+    traffic.catch("ask_mask")
+    coffee.click(300, 200)
+    traffic.wait_caught()
+    path = tmp_path / "empty.png"
+    path.write_bytes(b"")
+    coffee.page.set_input_files(".ms input[type=file]", str(path))
+    assert "0 bytes" in coffee.notice
+    traffic.let_go()
+    coffee.wait_mask()
+    assert "0 bytes" in coffee.notice
+    coffee.open_example("cat.jpg")
+    assert coffee.notice == ""
+
+
+def test_an_empty_file_does_not_throw_away_the_photo_being_opened(demo, tmp_path):
+    traffic = Traffic(demo)
+    traffic.catch("open_picture")
+    demo.page.locator('.ms-example[data-example="coffee.jpg"]').click()
+    traffic.wait_caught()
+    path = tmp_path / "empty.png"
+    path.write_bytes(b"")
+    demo.page.set_input_files(".ms input[type=file]", str(path))
+    traffic.let_go()
+    demo.page.wait_for_selector('.ms[data-title="coffee.jpg"][data-state=ready]')
+    assert "0 bytes" in demo.notice
+
+
+def test_prompts_made_while_a_photo_is_read_and_cleared_again_do_no_harm(demo):
+    traffic = Traffic(demo)
+    traffic.catch("encode_picture")
+    demo.page.locator('.ms-example[data-example="coffee.jpg"]').click()
+    demo.page.wait_for_selector('.ms[data-title="coffee.jpg"][data-state=encoding]')
+    traffic.wait_caught()
+    demo.click(300, 200)
+    demo.action("undo")
+    traffic.let_go()
+    demo.wait_ready()
+    demo.click(320, 220)
+    demo.wait_mask()
+    assert len(demo.points) == 1
+
+
+def test_candidates_not_yet_drawn_cannot_be_chosen(coffee):
+    coffee.click(300, 200)
+    coffee.wait_mask()
+    coffee.page.evaluate(
+        """() => {
+          const decode = Image.prototype.decode;
+          let count = 0;
+          Image.prototype.decode = async function () {
+            count += 1;
+            if (count > 1) await new Promise((go) => setTimeout(go, 1500));
+            return decode.call(this);
+          };
+        }"""
+    )
+    rev = coffee.data("rev")
+    coffee.click(100, 300)
+    coffee.page.wait_for_function(
+        """(before) => {
+          const { rev, paintedRev } = document.querySelector(".ms").dataset;
+          return rev !== before && rev === paintedRev;
+        }""",
+        arg=rev,
+    )
+    coffee.page.locator(".ms-candidate").nth(1).click()
+    coffee.page.locator(".ms-candidate").nth(2).click()
+    assert coffee.painted_share() > 0
+    coffee.wait_mask()
+    assert coffee.page.locator(".ms-candidate").count() == 4
+
+
+def test_a_long_file_name_can_be_opened_and_saved(demo, tmp_path):
+    path = tmp_path / ("n" * 240 + ".jpg")
+    size, center = phone_photo(path)
+    demo.page.set_input_files(".ms input[type=file]", str(path))
+    demo.page.wait_for_selector('.ms[data-title^="nnn"][data-state=ready]')
+    demo.click(*center)
+    demo.wait_mask()
+    assert demo.saved_mask().shape == size[::-1]
+
+
+def test_files_dropped_beside_the_photo_are_opened_the_first_of_them(demo, tmp_path):
+    path = tmp_path / "photo.jpg"
+    phone_photo(path)
+    is_taken = demo.page.evaluate(
+        """(data) => {
+          const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+          const transfer = new DataTransfer();
+          for (const name of ["first.jpg", "second.jpg"]) {
+            transfer.items.add(new File([bytes], name, { type: "image/jpeg" }));
+          }
+          const options = { bubbles: true, cancelable: true, dataTransfer: transfer };
+          const over = document.body.dispatchEvent(new DragEvent("dragover", options));
+          const drop = document.body.dispatchEvent(new DragEvent("drop", options));
+          return !over && !drop;
+        }""",
+        base64.b64encode(path.read_bytes()).decode(),
+    )
+    assert is_taken
+    demo.page.wait_for_selector('.ms[data-title="first.jpg"][data-state=ready]')
+    assert "first of 2" in demo.notice
+
+
+@pytest.fixture
+def two_models(monkeypatch, tmp_path):
+    """Address of a demo with two models, served by this process."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+    from mobilesam.ui import LAUNCH_OPTIONS, build_demo
+    from mobilesam.ui.models import ModelShelf
+
+    shelf = ModelShelf("embedded")
+    model = copy.deepcopy(load_model("embedded"))
+    model.name = "mobile_sam"  # a second one, of another name
+    monkeypatch.setattr(shelf, "_loader", lambda source, download: model)
+    shelf._add("mobile_sam")
+    demo = build_demo(models=shelf)
+    _, url, _ = demo.launch(
+        server_port=free_port(), prevent_thread_lock=True, quiet=True, **LAUNCH_OPTIONS
+    )
+    yield url.rstrip("/")
+    demo.close()
+
+
+def test_another_model_greys_the_mask_until_it_answers(visit, two_models):
+    demo = visit(two_models)
+    demo.open_example("coffee.jpg")
+    demo.click(300, 200)
+    demo.wait_mask()
+    status = demo.page.locator(".ms-status")
+    assert "Embedded" in status.inner_text()
+    traffic = Traffic(demo)
+    traffic.catch("encode_picture")
+    demo.page.locator(".ms-select").select_option("mobile_sam")
+    traffic.wait_caught()
+    assert demo.page.locator(".ms.ms-stale").count() == 1
+    assert "area" not in status.inner_text()
+    assert "encoded" not in status.inner_text()
+    traffic.let_go()
+    demo.page.wait_for_selector(".ms:not(.ms-stale)")
+    demo.wait_mask()
+    assert status.inner_text().startswith("MobileSAM")
+    assert "area" in status.inner_text()
+    assert demo.saved_mask().any()

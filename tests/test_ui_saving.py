@@ -1,0 +1,124 @@
+"""Downloads, without Gradio and without a browser: the right mask, names, files, visitors."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mobilesam.ui import segment
+from mobilesam.ui.sessions import Session
+from tests.ui_stubs import make_photo, make_studio, opened, save, upload
+
+
+@pytest.fixture
+def studio(tmp_path):
+    return make_studio(tmp_path)
+
+
+@pytest.fixture
+def photo(tmp_path):
+    return make_photo(tmp_path)
+
+
+@pytest.mark.parametrize(("kind", "mode"), [("mask", "L"), ("cutout", "RGBA"), ("overlay", "RGB")])
+def test_downloads_have_the_photos_own_size(studio, photo, kind, mode):
+    session, picture = opened(studio, photo)
+    message = save(picture, kind, token=9, choice=0, color="#ff0000", opacity=1)
+    saved = segment.save_result(studio, session, message)["saved"]
+    assert (saved["status"], saved["token"]) == ("ok", 9)
+    assert saved["title"] == f"photo-{kind}.png"
+    with Image.open(saved["file"]["path"]) as result:
+        assert (result.size, result.mode) == ((80, 50), mode)
+        values = np.asarray(result)
+    if kind == "mask":
+        assert (values[:, :40] == 255).all()
+        assert (values[:, 40:] == 0).all()
+    elif kind == "cutout":
+        assert (values[:, :40, 3] == 255).all()
+        assert (values[:, 40:, 3] == 0).all()
+    else:
+        assert (values[25, 10] == (255, 0, 0)).all()
+        assert (values[25, 70] == (0, 128, 0)).all()
+
+
+@pytest.mark.parametrize("kind", [None, "../x", "svg", 3, ["mask"]])
+def test_unknown_downloads_are_refused(studio, photo, kind):
+    session, picture = opened(studio, photo)
+    message = save(picture, kind)
+    assert segment.save_result(studio, session, message)["saved"]["status"] == "failed"
+
+
+@pytest.mark.parametrize("saving", [None, 3, "mask", ["mask"], {}])
+def test_odd_downloads_are_refused(studio, photo, saving):
+    session, _ = opened(studio, photo)
+    assert segment.save_result(studio, session, {"saving": saving})["saved"]["status"] == "failed"
+
+
+def test_a_download_is_of_its_own_prompts_not_of_the_pages_latest(studio, photo):
+    session, picture = opened(studio, photo)
+    message = save(picture, "mask") | {"points": [[70, 40, 0]], "picture": "other"}
+    assert segment.save_result(studio, session, message)["saved"]["status"] == "ok"
+    assert studio.models.predictor().asked[-1]["points"] == [(1.0, 1.0)]
+
+
+def test_a_visitor_keeps_two_files_of_each_kind(studio, photo):
+    session, picture = opened(studio, photo)
+    results = [
+        segment.save_result(studio, session, save(picture, "mask"))["saved"]["file"]["path"]
+        for _ in range(5)
+    ]
+    photos = [
+        segment.open_picture(studio, session, upload(photo))["picture"]["file"]["path"]
+        for _ in range(5)
+    ]
+    for paths in (results, photos):
+        assert [Path(path).exists() for path in paths] == [False, False, False, True, True]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["x" * 400 + ".png", "é" * 200 + ".png", "a\0b\n.png", "C:\\x\\a.png", "n" * 300, "", ".png"],
+)
+def test_any_file_name_can_be_saved_under(studio, photo, name):
+    session = Session()
+    message = upload(photo, name=name)
+    picture = segment.open_picture(studio, session, message)["picture"]
+    assert picture["title"]
+    assert len(picture["title"].encode()) <= 170
+    list(segment.encode_picture(studio, session, {}))
+    saved = segment.save_result(studio, session, save(picture, "mask"))["saved"]
+    assert saved["status"] == "ok"
+    assert saved["title"].endswith("-mask.png")
+    assert saved["title"].isprintable()
+    assert "\\" not in saved["title"]
+
+
+def test_two_visitors_at_once_are_not_mixed(studio, photo):
+    first, one = opened(studio, photo)
+    second = Session()
+    two = segment.open_picture(studio, second, {"example": "example.jpg", "token": 2})["picture"]
+    list(segment.encode_picture(studio, second, {}))
+    assert one["id"] != two["id"]
+    results = {}
+
+    def visit(name, session, picture, size):
+        for _ in range(20):
+            saved = segment.save_result(studio, session, save(picture, "mask"))["saved"]
+            with Image.open(saved["file"]["path"]) as result:
+                results.setdefault(name, set()).add(result.size == size)
+
+    threads = [
+        threading.Thread(target=visit, args=("first", first, one, (80, 50))),
+        threading.Thread(target=visit, args=("second", second, two, (60, 40))),
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == {"first": {True}, "second": {True}}
+    foreign = {"points": [[1, 1, 1]], "picture": two["id"]}
+    assert segment.answer_prompts(studio, first, foreign)["answer"]["status"] == "stale"
