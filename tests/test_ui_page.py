@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import gradio as gr
@@ -143,8 +144,10 @@ def test_addresses_are_not_fetched(address):
     canvas = PromptCanvas(render=False)
     with pytest.raises(ValueError, match="uploaded"):
         canvas.move_resource_to_block_cache(address)
-    with pytest.raises(ValueError, match="uploaded"):
-        asyncio.run(canvas.async_move_resource_to_block_cache(address))
+    with ThreadPoolExecutor() as pool:  # after browser tests this thread has Playwright's loop
+        moved = pool.submit(asyncio.run, canvas.async_move_resource_to_block_cache(address))
+        with pytest.raises(ValueError, match="uploaded"):
+            moved.result()
 
 
 def test_events_are_wired_as_measured(demo):

@@ -180,6 +180,7 @@ def test_a_point_can_be_moved_and_removed(coffee):
     assert np.allclose(coffee.points[0][:2], end, atol=2)
     coffee.action("undo")
     assert coffee.points == [[*start, 1]]
+    coffee.page.wait_for_timeout(600)  # sooner it would be a double click, which removes nothing
     coffee.click(*start)
     assert coffee.points == []
 
@@ -296,6 +297,7 @@ def test_the_python_lines_say_what_was_asked(coffee):
     coffee.wait_mask()
     coffee.page.get_by_text("Python for this mask").click()
     ((x, y, _),) = coffee.points
+    coffee.page.wait_for_function("document.querySelector('.ms-code code').innerText.trim()")
     code = coffee.page.locator(".ms-code code").inner_text()
     assert f"points=[({x}, {y})], labels=[1]" in code
     assert 'load_model("embedded")' in code
