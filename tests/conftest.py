@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import huggingface_hub.constants
 import numpy as np
 import pytest
 import torch
-from http_server import closed_port
+from http_server import FlakyServer, closed_port
 
 from mobilesam import Predictor, checkpoints, cli, load_model
 from mobilesam.modeling import Sam, build_model, prepare_for_inference
@@ -33,6 +33,14 @@ def small_predictor(small_model: Sam) -> Predictor:
 def embedded() -> Predictor:
     """The model that ships."""
     return Predictor(load_model("embedded"))
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FlakyServer]:
+    """A web server on this machine that misbehaves as told."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with FlakyServer() as running:
+        yield running
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import hashlib
 import socket
 import sys
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,13 +22,6 @@ from tests.transfers import (
     only_the_file,
     part_of,
 )
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FlakyServer]:
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with FlakyServer() as running:
-        yield running
 
 
 def test_a_file_arrives_with_its_progress_told(server: FlakyServer, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,13 +17,6 @@ from tests.transfers import (
     only_the_file,
     part_of,
 )
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FlakyServer]:
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with FlakyServer() as running:
-        yield running
 
 
 def test_a_disk_without_room_is_noticed_before_the_transfer(

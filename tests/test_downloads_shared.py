@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,13 +25,6 @@ from tests.transfers import (
     only_the_file,
     part_of,
 )
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FlakyServer]:
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with FlakyServer() as running:
-        yield running
 
 
 def in_another_process(url: str, target: Path) -> subprocess.Popen[str]:

@@ -109,10 +109,16 @@ def _measure(
 
 def innermost(region: np.ndarray) -> tuple[float, float]:
     """Return the x, y of a non-empty (H, W) region's pixel that lies farthest from its edge."""
+    point, _ = _innermost_and_depth(region)
+    return point
+
+
+def _innermost_and_depth(region: np.ndarray) -> tuple[tuple[float, float], float]:
+    """Return the innermost pixel's x, y and its squared distance from the region's edge."""
     x0, y0, x1, y1 = (int(v) for v in mask_to_box(region))
     distance = squared_distance_inside(region[y0:y1, x0:x1])
     row, column = np.unravel_index(int(distance.argmax()), distance.shape)
-    return float(x0 + column), float(y0 + row)
+    return (float(x0 + column), float(y0 + row)), float(distance[row, column])
 
 
 def next_click(
@@ -122,15 +128,13 @@ def next_click(
 
     A mask without an error gets its innermost pixel again.
     """
-    best_depth, best = 0.0, (innermost(truth), 1)
+    best_depth, best = 0.0, None
     for region, label in ((truth & ~mask & valid, 1), (mask & ~truth & valid, 0)):
         if region.any():
-            x, y = innermost(region)
-            x0, y0, x1, y1 = (int(v) for v in mask_to_box(region))
-            depth = float(squared_distance_inside(region[y0:y1, x0:x1]).max())
+            point, depth = _innermost_and_depth(region)
             if depth > best_depth:
-                best_depth, best = depth, ((x, y), label)
-    return best
+                best_depth, best = depth, (point, label)
+    return best or (innermost(truth), 1)
 
 
 def squared_distance_inside(region: np.ndarray) -> np.ndarray:

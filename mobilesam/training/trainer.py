@@ -62,10 +62,10 @@ class Trainer:
         )
         if config.init:
             load_initial(model, Path(config.init))
-        elif config.backbone:
+            return model
+        if config.backbone:
             load_backbone(model, Path(config.backbone))
-        if not config.init:
-            initialise_decoder(model)
+        initialise_decoder(model)
         return model
 
     def _build_optimizer(self) -> torch.optim.Optimizer:
