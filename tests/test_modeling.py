@@ -73,13 +73,32 @@ def test_written_out_attention_equals_the_fused_one() -> None:
     model = build_model("deit_tiny", 128)
     features = torch.randn(1, 256, 8, 8)
     coords, labels = torch.rand(3, 2, 2) * 128, torch.ones(3, 2, dtype=torch.long)
-    with torch.inference_mode():
-        fused, _ = model.decode_masks(features, coords, labels)
-        for module in model.mask_decoder.modules():
-            if hasattr(module, "fused_attn"):
-                module.fused_attn = False
-        written_out, _ = model.decode_masks(features, coords, labels)
+    fused, _ = model.decode_masks(features, coords, labels)  # with gradients: nothing is folded
+    for module in model.mask_decoder.modules():
+        if hasattr(module, "fused_attn"):
+            module.fused_attn = False
+    written_out, _ = model.decode_masks(features, coords, labels)
     torch.testing.assert_close(written_out, fused, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("points", [1, 9, 10, 40])  # 14 tokens are folded, 15 are not
+@pytest.mark.parametrize("with_mask", [False, True])
+def test_folded_attention_equals_the_plain_one(points: int, with_mask: bool) -> None:
+    torch.manual_seed(points)
+    model = build_model("deit_tiny", 128)
+    for name, parameter in model.mask_decoder.named_parameters():
+        if name.endswith("_proj.bias"):  # zero otherwise, and their part would go unnoticed
+            torch.nn.init.normal_(parameter, std=0.5)
+    features = torch.randn(1, 256, 8, 6)
+    coords, labels = torch.rand(3, points, 2) * 96, torch.ones(3, points, dtype=torch.long)
+    mask = torch.randn(3, 1, 32, 24) if with_mask else None
+    plain, plain_iou = model.decode_masks(features, coords, labels, mask)
+    with torch.inference_mode():
+        projections = model.project_image(features)
+        folded, folded_iou = model.decode_masks(features, coords, labels, mask, projections)
+    torch.testing.assert_close(folded, plain, atol=2e-5, rtol=0)
+    torch.testing.assert_close(folded_iou, plain_iou, atol=2e-5, rtol=0)
+    assert plain.abs().mean() > 1e-2
 
 
 def test_padding_rows_do_not_depend_on_their_coordinates() -> None:

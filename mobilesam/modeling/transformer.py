@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from mobilesam.modeling.folded_attention import MAX_TOKENS, cells_attend, tokens_attend
+
 
 class Attention(nn.Module):
     """Multi-head attention whose inner width may be smaller than the embeddings' width.
@@ -105,9 +107,20 @@ class TwoWayBlock(nn.Module):
         tokens: torch.Tensor,
         token_pe: torch.Tensor,
         image: torch.Tensor,
-        projections: ImageProjections,
+        image_pe: torch.Tensor,
+        projections: ImageProjections | None,
+        folds: bool,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Update (B, N, C) tokens and (B or 1, h * w, C) image cells."""
+        """Update (B, N, C) tokens and (B or 1, h * w, C) image cells.
+
+        Args:
+            tokens: (B, N, C).
+            token_pe: (B, N, C) what marks each token throughout.
+            image: (B or 1, h * w, C).
+            image_pe: (1, h * w, C).
+            projections: Those of ``image``, where already known.
+            folds: Whether to spare the projections of the cells, see ``folded_attention``.
+        """
         if self.first:  # the tokens are their own position encoding still
             tokens = self.self_attn(tokens, tokens, tokens)
         else:
@@ -115,16 +128,27 @@ class TwoWayBlock(nn.Module):
             tokens = tokens + self.self_attn(q, q, tokens)
         tokens = self.norm1(tokens)
 
-        to_image = self.cross_attn_token_to_image
-        q = to_image.q_proj(tokens + token_pe)
-        attended = to_image.attend(q, projections.token_to_image_k, projections.token_to_image_v)
+        to_image, to_tokens = self.cross_attn_token_to_image, self.cross_attn_image_to_token
+        image_with_pe = None
+        if projections is None and folds:
+            image_with_pe = image + image_pe
+            attended = tokens_attend(to_image, tokens + token_pe, image_with_pe, image)
+        else:
+            projections = projections or self.project(image, image_pe)
+            q = to_image.q_proj(tokens + token_pe)
+            attended = to_image.attend(
+                q, projections.token_to_image_k, projections.token_to_image_v
+            )
         tokens = self.norm2(tokens + attended)
         tokens = self.norm3(tokens + self.mlp(tokens))
 
-        to_tokens = self.cross_attn_image_to_token
-        k = to_tokens.k_proj(tokens + token_pe)
-        attended = to_tokens.attend(projections.image_to_token_q, k, to_tokens.v_proj(tokens))
-        return tokens, self.norm4(image + attended)
+        known = None if projections is None else projections.image_to_token_q
+        if folds:
+            image = cells_attend(to_tokens, image, image_with_pe, known, tokens + token_pe, tokens)
+        else:
+            k = to_tokens.k_proj(tokens + token_pe)
+            image = image + to_tokens.attend(known, k, to_tokens.v_proj(tokens))
+        return tokens, self.norm4(image)
 
 
 class TwoWayTransformer(nn.Module):
@@ -157,9 +181,27 @@ class TwoWayTransformer(nn.Module):
             (B, N, C) tokens and (B, h * w, C) image cells.
         """
         token_pe = tokens
+        folds = _folding_pays(tokens, image)
         for layer in self.layers:
             known = projections if layer.first else None
-            known = known or layer.project(image, image_pe)
-            tokens, image = layer(tokens, token_pe, image, known)
-        attended = self.final_attn_token_to_image(tokens + token_pe, image + image_pe, image)
+            tokens, image = layer(tokens, token_pe, image, image_pe, known, folds)
+        attend = self.final_attn_token_to_image
+        if folds:
+            attended = tokens_attend(attend, tokens + token_pe, image + image_pe, image)
+        else:
+            attended = attend(tokens + token_pe, image + image_pe, image)
         return self.norm_final_attn(tokens + attended), image
+
+
+def _folding_pays(tokens: torch.Tensor, image: torch.Tensor) -> bool:
+    """Tell whether folded attention is quicker: decoding few tokens on a CPU.
+
+    An exported or compiled decoder must not depend on the number of tokens it was made with.
+    """
+    return (
+        image.device.type == "cpu"
+        and tokens.shape[1] <= MAX_TOKENS
+        and not torch.is_grad_enabled()
+        and not torch.compiler.is_compiling()
+        and not torch.onnx.is_in_onnx_export()
+    )
