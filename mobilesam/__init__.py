@@ -10,7 +10,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mobilesam.automatic import SamAutomaticMaskGenerator
     from mobilesam.checkpoints import CheckpointError
+    from mobilesam.everything import (
+        EverythingCancelled,
+        EverythingOptions,
+        MaskRecord,
+        generate,
+    )
     from mobilesam.predictor import ImageEmbedding, MaskPrediction, Predictor
     from mobilesam.registry import MODELS, ModelSpec, available, default_model_name, load_model
     from mobilesam.sam_api import (
@@ -31,11 +38,15 @@ __all__ = [
     "MODELS",
     "SAM",
     "CheckpointError",
+    "EverythingCancelled",
+    "EverythingOptions",
     "ImageEmbedding",
     "MaskPrediction",
+    "MaskRecord",
     "ModelSpec",
     "Predictor",
     "ResizeLongestSide",
+    "SamAutomaticMaskGenerator",
     "SamPredictor",
     "available",
     "build_sam",
@@ -44,12 +55,15 @@ __all__ = [
     "build_sam_vit_l",
     "build_sam_vit_t",
     "default_model_name",
+    "generate",
     "load_model",
     "sam_model_registry",
 ]
 
 _HOMES = {
+    "automatic": ("SamAutomaticMaskGenerator",),
     "checkpoints": ("CheckpointError",),
+    "everything": ("EverythingCancelled", "EverythingOptions", "MaskRecord", "generate"),
     "predictor": ("ImageEmbedding", "MaskPrediction", "Predictor"),
     "registry": ("MODELS", "ModelSpec", "available", "default_model_name", "load_model"),
     "sam_api": (

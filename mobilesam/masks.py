@@ -1,6 +1,8 @@
-"""What can be said of binary masks: boxes and overlaps."""
+"""What can be said of masks: boxes, overlaps, stability, connected parts."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 import numpy as np
 
@@ -29,7 +31,59 @@ def mask_to_box(mask: np.ndarray) -> tuple[float, float, float, float]:
     x1 and y1 lie behind the last column and row, so that x1 - x0 is the width. An empty mask has
     the box (0, 0, 0, 0).
     """
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    rows = np.flatnonzero(mask.any(axis=1))
     if not len(rows):
         return 0.0, 0.0, 0.0, 0.0
+    columns = np.flatnonzero(mask[rows[0] : rows[-1] + 1].any(axis=0))
     return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
+
+
+def stability_score(logits: np.ndarray, threshold: float, offset: float) -> float:
+    """Tell how little a mask depends on where exactly its logits are cut (SAM, section B).
+
+    Args:
+        logits: Of any shape.
+        threshold: Where they are cut.
+        offset: By which the cut is moved up and down.
+
+    Returns:
+        The area of the smaller mask divided by that of the larger one, 0 to 1; NaN, as in SAM,
+        where even the larger one is empty.
+    """
+    larger = np.count_nonzero(logits > np.float32(threshold - offset))
+    smaller = np.count_nonzero(logits > np.float32(threshold + offset))
+    return float(smaller / larger) if larger else float("nan")
+
+
+def remove_small_regions(
+    mask: np.ndarray, min_area: float, kind: Literal["holes", "islands"]
+) -> tuple[np.ndarray, bool]:
+    """Fill a mask's small holes, or remove its small islands.
+
+    Pixels that touch at a corner belong together. A small part of the ground counts as a hole
+    also at the picture's edge. If all islands are small, the largest one stays.
+
+    Args:
+        mask: (H, W) bool; not changed.
+        min_area: Parts of fewer pixels are small.
+        kind: Which of the two.
+
+    Returns:
+        The mask, and whether anything was small.
+
+    Raises:
+        ValueError: If ``kind`` is neither.
+    """
+    if kind not in ("holes", "islands"):
+        raise ValueError(f"kind must be 'holes' or 'islands'; got {kind!r}.")
+    from scipy import ndimage
+
+    parts, count = ndimage.label(~mask if kind == "holes" else mask, np.ones((3, 3)))
+    areas = np.bincount(parts.ravel(), minlength=count + 1)
+    small = areas < min_area
+    small[0] = False  # not a part: what is left when the parts are taken away
+    if not small.any():
+        return mask, False
+    if kind == "islands" and small[1:].all():
+        small[1 + areas[1:].argmax()] = False
+    return np.where(small[parts], kind == "holes", mask), True

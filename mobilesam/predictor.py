@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from PIL import Image
 
 from mobilesam.modeling import ImageProjections, Sam
 from mobilesam.modeling.image_encoder import EMBED_STRIDE
+from mobilesam.modeling.many_prompts import PROMPTS_AT_A_TIME, ManyPrompts
 from mobilesam.prompts import Numbers, Prompts
 from mobilesam.transforms import (
     LOW_RES_STRIDE,
@@ -25,6 +26,7 @@ from mobilesam.transforms import (
 
 Size = tuple[int, int]
 SINGLE, MULTI, ALL = slice(0, 1), slice(1, 4), slice(0, 4)  # of the mask decoder's four outputs
+MANY_PROMPTS = 6  # from so many on, preparing the picture for them pays
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,8 +64,8 @@ class ImageEmbedding:
 class MaskPrediction:
     """Masks for one prompt, or for each box of a batch.
 
-    With ``boxes=`` of N boxes every array has a leading axis of N; M is 1, 3 or, from
-    ``Predictor.candidates``, 4.
+    With ``boxes=`` of N boxes every array has a leading axis of N, and ``prediction[k]`` is that of
+    one box; M is 1, 3 or, from ``Predictor.candidates``, 4.
 
     Attributes:
         iou_predictions: (M,) float32, the model's own estimate of each mask's IoU.
@@ -97,6 +99,21 @@ class MaskPrediction:
         """
         self._refuse_batch("iou_predictions.argmax(axis=1)")
         return int(self.iou_predictions.argmax()) if self.ambiguous else 0
+
+    def __getitem__(self, index: int) -> MaskPrediction:
+        """Return what belongs to one box of a batch.
+
+        Raises:
+            IndexError: If there are fewer boxes.
+            ValueError: If this is no batch.
+        """
+        if self.iou_predictions.ndim == 1:
+            raise ValueError("This is one prompt's prediction, no batch; use mask(m) or masks[m].")
+        return replace(
+            self,
+            iou_predictions=self.iou_predictions[index],
+            low_res_logits=self.low_res_logits[index],
+        )
 
     @cached_property
     def masks(self) -> np.ndarray:
@@ -140,7 +157,9 @@ class MaskPrediction:
     def _refuse_batch(self, instead: str) -> None:
         if self.iou_predictions.ndim > 1:
             count = len(self.iou_predictions)
-            raise ValueError(f"This is a batch of {count} boxes; use {instead}.")
+            raise ValueError(
+                f"This is a batch of {count} boxes; take one, prediction[k], or use {instead}."
+            )
 
     def _masks(self, size: Size) -> np.ndarray:
         flat = self.low_res_logits.reshape(-1, *self.low_res_logits.shape[-2:])
@@ -280,6 +299,20 @@ class Predictor:
         lone = prompts.is_single_click and mask_input is None
         return self._decode(embedding, prompts, mask_input, MULTI if lone else ALL, ambiguous=lone)
 
+    def check_embedding(self, embedding: ImageEmbedding) -> None:
+        """Refuse an embedding that another model made.
+
+        Raises:
+            ValueError: If it is one.
+        """
+        if embedding.model_identity != self.model.identity:
+            maker = embedding.model_name
+            maker = f"another {maker}" if maker == self.model.name else maker
+            raise ValueError(
+                f"This embedding was made by {maker}, the predictor holds {self.model.name}; "
+                "encode the picture with the same model."
+            )
+
     @torch.inference_mode()
     def _decode(
         self,
@@ -291,23 +324,18 @@ class Predictor:
     ) -> MaskPrediction:
         start = time.perf_counter()
         model = self.model
-        if embedding.model_identity != model.identity:
-            maker = embedding.model_name
-            maker = f"another {maker}" if maker == model.name else maker
-            raise ValueError(
-                f"This embedding was made by {maker}, the predictor holds {model.name}; "
-                "encode the picture with the same model."
-            )
-        coords, labels = prompts.as_labelled_points()
-        coords = to_input_frame(coords, embedding.original_size, embedding.input_size)
-        low_res, iou = model.decode_masks(
-            embedding.features,
-            torch.from_numpy(coords).float().to(model.device),
-            torch.from_numpy(labels).to(model.device),
-            _check_mask_input(mask_input, embedding, model.device),
-            embedding.projections,
-        )
-        low_res, iou = low_res[:, outputs].float().cpu(), iou[:, outputs].float().cpu()
+        self.check_embedding(embedding)
+        points, kinds = prompts.as_labelled_points()
+        in_frame = to_input_frame(points, embedding.original_size, embedding.input_size)
+        coords = torch.from_numpy(in_frame).float().to(model.device)
+        labels = torch.from_numpy(kinds).to(model.device)
+        mask = _check_mask_input(mask_input, embedding, model.device)
+        if mask is None and len(coords) >= MANY_PROMPTS:
+            many = ManyPrompts(model, embedding.features)
+            low_res, iou = many.decode(coords, labels, torch.arange(4)[outputs])
+        else:
+            low_res, iou = _decode_in_parts(model, embedding, coords, labels, mask, outputs)
+        low_res, iou = low_res.float().cpu(), iou.float().cpu()
         if not prompts.batched:
             low_res, iou = low_res[0], iou[0]
         return MaskPrediction(
@@ -321,6 +349,27 @@ class Predictor:
             mask_threshold=model.mask_threshold,
             ambiguous=ambiguous,
         )
+
+
+def _decode_in_parts(
+    model: Sam,
+    embedding: ImageEmbedding,
+    coords: torch.Tensor,
+    labels: torch.Tensor,
+    mask: torch.Tensor | None,
+    outputs: slice,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Decode a few prompts at a time, so that memory does not grow with their number."""
+    parts = []
+    for some_coords, some_labels in zip(
+        coords.split(PROMPTS_AT_A_TIME), labels.split(PROMPTS_AT_A_TIME), strict=True
+    ):
+        low_res, iou = model.decode_masks(
+            embedding.features, some_coords, some_labels, mask, embedding.projections
+        )
+        parts.append((low_res[:, outputs], iou[:, outputs]))
+    low_res, iou = (torch.cat(part) for part in zip(*parts, strict=True))
+    return low_res, iou
 
 
 def _check_mask_input(

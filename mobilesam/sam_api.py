@@ -36,7 +36,8 @@ class ResizeLongestSide:
 
     def apply_image(self, image: np.ndarray) -> np.ndarray:
         """Resize (H, W, 3) uint8."""
-        return resize(image, input_size_for((image.shape[0], image.shape[1]), self.target_length))
+        size = input_size_for((image.shape[0], image.shape[1]), self.target_length)
+        return np.array(resize(image, size))  # one's own, to be written to
 
     def apply_coords(self, coords: np.ndarray, original_size: Size) -> np.ndarray:
         """Scale (..., 2) x, y from the photo of ``original_size`` (H, W) to the input frame."""

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import torch
 from PIL import Image
 
+from mobilesam import rle
+from mobilesam.everything import EverythingOptions, generate
 from mobilesam.masks import mask_to_box
-from mobilesam.predictor import Predictor
+from mobilesam.modeling import Sam
+from mobilesam.predictor import ImageEmbedding, Predictor
 from mobilesam.prompts import Numbers
 from mobilesam.registry import MODELS, load_model
 from mobilesam.rendering import overlay
@@ -23,18 +29,55 @@ ALIASES = {"sam_b": "sam_vit_b", "sam_l": "sam_vit_l"}  # what Ultralytics calls
 COLORS = ((30, 144, 255), (230, 159, 0), (0, 158, 115), (204, 121, 167), (240, 228, 66))
 
 
-@dataclass(frozen=True, eq=False)
-class Masks:
-    """The masks of a result.
+EVERYTHING_NAMES = {  # Ultralytics' name: ours; all others are the same
+    "points_stride": "points_per_side",
+    "points_batch_size": "points_per_batch",
+    "conf_thres": "pred_iou_thresh",
+    "crop_downscale_factor": "crop_n_points_downscale_factor",
+}
 
-    Attributes:
-        data: (N, H, W) bool tensor at the photo's size.
+
+class EverythingSettings(TypedDict, total=False):
+    """How ``SAM.predict`` searches without prompts; see ``EverythingOptions`` for their meaning."""
+
+    points_stride: int
+    points_batch_size: int
+    conf_thres: float
+    stability_score_thresh: float
+    stability_score_offset: float
+    crop_n_layers: int
+    crop_overlap_ratio: float
+    crop_downscale_factor: int
+    crop_nms_thresh: float
+    point_grids: Sequence[np.ndarray]
+    fast: bool
+
+
+class Masks:
+    """The masks of a result: ``data``, or one after the other, which needs less memory.
+
+    Args:
+        masks: (H, W) bool each, or run lengths.
+        size: The photo's (H, W).
     """
 
-    data: torch.Tensor
+    def __init__(self, masks: Sequence[np.ndarray | dict[str, Any]], size: tuple[int, int]) -> None:
+        self._masks, self._size = masks, size
 
     def __len__(self) -> int:
-        return len(self.data)
+        return len(self._masks)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for mask in self._masks:
+            yield rle.decode(mask) if isinstance(mask, dict) else mask
+
+    @cached_property
+    def data(self) -> torch.Tensor:
+        """(N, H, W) bool tensor at the photo's size."""
+        masks = np.zeros((len(self), *self._size), bool)
+        for index, mask in enumerate(self):
+            masks[index] = mask
+        return torch.from_numpy(masks)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +125,7 @@ class Results:
     def plot(self) -> np.ndarray:
         """Return the photo with all masks laid over it, (H, W, 3) uint8 in RGB order, not BGR."""
         picture = self.orig_img
-        for index, mask in enumerate(self.masks.data.numpy()):
+        for index, mask in enumerate(self.masks):
             picture = overlay(picture, mask, color=COLORS[index % len(COLORS)])
         return picture
 
@@ -109,7 +152,7 @@ class SAM:
         self.model = load_model(stem if known else model, device)
         self._predictor = Predictor(self.model)
 
-    def __call__(self, source: Source, **prompts: Numbers) -> list[Results]:
+    def __call__(self, source: Source, **prompts: Any) -> list[Results]:
         """Do as ``predict``."""
         return self.predict(source, **prompts)
 
@@ -119,8 +162,9 @@ class SAM:
         points: Numbers | None = None,
         labels: Numbers | None = None,
         bboxes: Numbers | None = None,
+        **search: Unpack[EverythingSettings],
     ) -> list[Results]:
-        """Segment what the prompts point at.
+        """Segment what the prompts point at, or everything if there are none.
 
         Args:
             source: A path, a PIL image, or an (H, W, 3) uint8 array in RGB order: one from OpenCV,
@@ -131,28 +175,71 @@ class SAM:
                 left out.
             bboxes: ``[x0, y0, x1, y1]`` is one object, a list, array or tensor of them several, as
                 detectors give them. Not with points.
+            search: How to look for everything, by Ultralytics' names; see ``EverythingSettings``.
+                Left out: what suits the model. Only without prompts.
 
         Returns:
             A list with the photo's one result.
 
         Raises:
-            ValueError: If there is no prompt, or one is malformed.
+            TypeError: If a setting is unknown or of the wrong type.
+            ValueError: If a prompt is malformed, or a setting out of range or without use.
         """
-        calls = _calls(points, labels, bboxes)
+        everything = points is None and labels is None and bboxes is None
+        options = _search_options(self.model, dict(search), everything)
+        calls = [] if everything else _calls(points, labels, bboxes)
         photo = np.array(read_image(source))
         embedding = self._predictor.encode(photo)
+        start = time.perf_counter()
+        if everything:
+            masks, boxes = self._everything(embedding, photo, options)
+        else:
+            masks, boxes = self._prompted(embedding, calls)
+        decode_ms = (time.perf_counter() - start) * 1000
+        path = str(source) if isinstance(source, str | Path) else None
+        speed = {"encode": embedding.encode_ms, "decode": decode_ms}
+        return [Results(photo, path, masks, boxes, speed)]
+
+    def _prompted(self, embedding: ImageEmbedding, calls: list[dict]) -> tuple[Masks, Boxes]:
+        size = embedding.original_size
         predictions = [
             self._predictor.predict(embedding, multimask_output=False, **prompt) for prompt in calls
         ]
-        masks = np.concatenate([p.masks.reshape(-1, *photo.shape[:2]) for p in predictions])
-        boxes = Boxes(
-            torch.tensor([mask_to_box(mask) for mask in masks], dtype=torch.float32),
-            torch.from_numpy(np.concatenate([p.iou_predictions.ravel() for p in predictions])),
+        masks = [mask for p in predictions for mask in p.masks.reshape(-1, *size)]
+        boxes = torch.tensor([mask_to_box(mask) for mask in masks], dtype=torch.float32)
+        scores = np.concatenate([p.iou_predictions.ravel() for p in predictions])
+        return Masks(masks, size), Boxes(boxes, torch.from_numpy(scores))
+
+    def _everything(
+        self, embedding: ImageEmbedding, photo: np.ndarray, options: EverythingOptions
+    ) -> tuple[Masks, Boxes]:
+        source = photo if options.crop_n_layers else embedding
+        records = list(generate(self._predictor, source, options))
+        boxes = [(x, y, x + w + 1, y + h + 1) for x, y, w, h in (one.bbox for one in records)]
+        scores = [one.predicted_iou for one in records]
+        return Masks([one.rle for one in records], embedding.original_size), Boxes(
+            torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+            torch.tensor(scores, dtype=torch.float32),
         )
-        decode_ms = sum(prediction.decode_ms for prediction in predictions)
-        path = str(source) if isinstance(source, str | Path) else None
-        speed = {"encode": embedding.encode_ms, "decode": decode_ms}
-        return [Results(photo, path, Masks(torch.from_numpy(masks)), boxes, speed)]
+
+
+def _search_options(model: Sam, settings: dict[str, Any], everything: bool) -> EverythingOptions:
+    """Translate Ultralytics' names of settings; refuses them where there is a prompt."""
+    known = EverythingSettings.__annotations__
+    unknown = settings.keys() - known.keys()
+    if unknown:
+        raise TypeError(
+            f"SAM.predict takes points, labels, bboxes and {', '.join(known)}; "
+            f"got {', '.join(sorted(unknown))}."
+        )
+    if settings and not everything:
+        raise ValueError(
+            f"{', '.join(settings)} is for a search without prompts; leave it out, or the prompt."
+        )
+    chosen = {EVERYTHING_NAMES.get(name, name): value for name, value in settings.items()}
+    if "point_grids" in chosen:
+        chosen.setdefault("points_per_side", None)
+    return EverythingOptions.for_model(model, **chosen)
 
 
 def _calls(
@@ -165,7 +252,7 @@ def _calls(
     One call takes all boxes; points take one for each object.
     """
     if points is None and bboxes is None:
-        raise ValueError("No prompt was given; expected points=[x, y] or bboxes=[x0, y0, x1, y1].")
+        raise ValueError("labels were given without points; give a point for each label.")
     if points is not None and bboxes is not None:
         raise ValueError("Give either points or bboxes; for both together use Predictor.predict.")
     if bboxes is not None:

@@ -1,10 +1,11 @@
-"""Boxes and overlaps of masks, against numbers worked out by hand."""
+"""What is said of masks, against numbers worked out by hand."""
 
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from mobilesam.masks import mask_iou, mask_to_box
+from mobilesam.masks import mask_iou, mask_to_box, remove_small_regions, stability_score
 
 
 def test_iou_by_hand() -> None:
@@ -21,3 +22,70 @@ def test_box_by_hand() -> None:
     mask[3:5, 7:12] = True
     assert mask_to_box(mask) == (7, 3, 12, 5)
     assert mask_to_box(mask & False) == (0, 0, 0, 0)
+
+
+def test_stability_by_hand() -> None:
+    logits = np.array([[-2, -0.5, 0.5, 2], [-2, -0.5, 1.0, 2]], np.float32)
+    assert stability_score(logits, 0, 1) == 2 / 6  # over 1: two; over -1: six
+    assert stability_score(logits, 0, 0.75) == 3 / 6
+    assert stability_score(logits, 0, 0) == 1
+    assert stability_score(logits, 1, 1) == 0  # over 2: none
+    assert np.isnan(stability_score(logits, 5, 1))
+
+
+def picture(text: str) -> np.ndarray:
+    return np.array([[mark == "#" for mark in row] for row in text.split()])
+
+
+RING = picture("""
+    ......#
+    .####..
+    .#..#..
+    .#..#..
+    .####..
+    #......
+    .......
+""")
+
+
+@pytest.mark.parametrize(
+    ("min_area", "expected"),
+    [(4, RING), (5, picture("......# .####.. .####.. .####.. .####.. #...... ......."))],
+)
+def test_small_holes_are_filled(min_area: int, expected: np.ndarray) -> None:
+    filled, changed = remove_small_regions(RING, min_area, "holes")
+    assert changed == (min_area == 5)
+    np.testing.assert_array_equal(filled, expected)
+
+
+def test_small_islands_go() -> None:
+    # the pixel at the lower left touches the ring's corner: one part of 13 pixels, and one of 1
+    left, changed = remove_small_regions(RING, 2, "islands")
+    assert changed
+    np.testing.assert_array_equal(
+        left, picture("....... .####.. .#..#.. .#..#.. .####.. #...... .......")
+    )
+    assert remove_small_regions(RING, 1, "islands")[1] is False
+
+
+def test_the_largest_island_stays_even_if_it_is_small() -> None:
+    mask = picture("#..## ..... .#...")
+    left, changed = remove_small_regions(mask, 100, "islands")
+    assert changed
+    np.testing.assert_array_equal(left, picture("...## ..... ....."))
+
+
+def test_small_ground_at_the_edge_counts_as_a_hole() -> None:
+    filled, changed = remove_small_regions(picture("##.# #### ...."), 2, "holes")
+    assert changed
+    np.testing.assert_array_equal(filled, picture("#### #### ...."))
+
+
+def test_nothing_small_is_left_as_it_is() -> None:
+    empty = np.zeros((4, 5), bool)
+    for kind in ("holes", "islands"):
+        same, changed = remove_small_regions(empty, 3, kind)
+        assert not changed
+        assert not same.any()
+    with pytest.raises(ValueError, match="'holes' or 'islands'; got 'hole'"):
+        remove_small_regions(empty, 3, "hole")

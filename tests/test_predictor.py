@@ -14,7 +14,9 @@ from PIL import Image
 
 from mobilesam import ImageEmbedding, Predictor, load_model
 from mobilesam.masks import mask_iou
-from mobilesam.modeling import Sam, build_model
+from mobilesam.modeling import Sam, build_model, prepare_for_inference
+from mobilesam.modeling.many_prompts import PROMPTS_AT_A_TIME
+from mobilesam.predictor import MANY_PROMPTS
 from mobilesam.training.checkpointing import save_model
 from tests.conftest import disk_photo
 
@@ -98,6 +100,45 @@ def test_boxes_in_one_call_equal_single_calls(
         )
 
 
+@pytest.mark.parametrize("count", [MANY_PROMPTS, 3 * PROMPTS_AT_A_TIME + 1])
+@pytest.mark.parametrize("multimask", [False, True])
+@pytest.mark.parametrize("draws_prompts", [False, True])
+def test_many_boxes_equal_single_calls(count: int, multimask: bool, draws_prompts: bool) -> None:
+    torch.manual_seed(count)
+    model = build_model("deit_tiny", 128, pads_to_square=False, draws_prompts=draws_prompts)
+    predictor = Predictor(prepare_for_inference(model))
+    photo = np.random.default_rng(0).integers(0, 255, (90, 160, 3), np.uint8)
+    embedding = predictor.encode(photo)
+    corners = np.random.default_rng(count).uniform(0, 60, (count, 2))
+    boxes = np.concatenate([corners, corners + 30], axis=1)
+    together = predictor.predict(embedding, boxes=boxes, multimask_output=multimask)
+    assert together.iou_predictions.shape == (count, 3 if multimask else 1)
+    for index, box in enumerate(boxes):
+        alone = predictor.predict(embedding, box=box, multimask_output=multimask)
+        for name in ("low_res_logits", "iou_predictions"):
+            got, expected = getattr(together, name)[index], getattr(alone, name)
+            np.testing.assert_allclose(got, expected, atol=2e-5, rtol=0)
+
+
+def test_boxes_that_refine_a_mask_are_decoded_a_few_at_a_time(
+    small_predictor: Predictor, embedding: ImageEmbedding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+    decode_masks = Sam.decode_masks
+
+    def noted(model: Sam, features: torch.Tensor, coords: torch.Tensor, *rest: object) -> object:
+        sizes.append(len(coords))
+        return decode_masks(model, features, coords, *rest)
+
+    mask = small_predictor.predict(embedding, box=(10, 10, 90, 60)).low_res_logits
+    monkeypatch.setattr(Sam, "decode_masks", noted)
+    boxes = [(x, 10, x + 40, 60) for x in range(2 * PROMPTS_AT_A_TIME + 3)]
+    together = small_predictor.predict(embedding, boxes=boxes, mask_input=mask)
+    assert sizes == [PROMPTS_AT_A_TIME, PROMPTS_AT_A_TIME, 3]
+    alone = small_predictor.predict(embedding, box=boxes[-1], mask_input=mask)
+    np.testing.assert_allclose(together.low_res_logits[-1], alone.low_res_logits, atol=2e-5, rtol=0)
+
+
 def test_an_earlier_mask_is_a_prompt(small_predictor: Predictor, embedding: ImageEmbedding) -> None:
     first = small_predictor.predict(embedding, points=[(80, 40)])
     logits = first.low_res_logits[first.best]
@@ -166,11 +207,22 @@ def test_a_batch_says_how_to_read_it(small_predictor: Predictor, embedding: Imag
     result = small_predictor.predict(embedding, boxes=boxes, multimask_output=True)
     assert result.masks.shape == (2, 3, 90, 160)
     assert result.preview(40).shape == (2, 3, 22, 40)
-    with pytest.raises(ValueError, match=r"batch of 2 boxes; use iou_predictions.argmax"):
+    with pytest.raises(
+        ValueError,
+        match=r"batch of 2 boxes; .* or use iou_predictions.argmax",
+    ):
         _ = result.best
     for read in (result.mask, result.logits):
-        with pytest.raises(ValueError, match=r"batch of 2 boxes; use .*masks\[k, m\]"):
+        with pytest.raises(ValueError, match=r"batch of 2 boxes; .*masks\[k, m\]"):
             read(0)
+    second = result[1]
+    assert second.best == int(result.iou_predictions[1].argmax())
+    np.testing.assert_array_equal(second.mask(2), result.masks[1, 2])
+    assert len(list(result)) == 2
+    with pytest.raises(IndexError):
+        _ = result[2]
+    with pytest.raises(ValueError, match="no batch"):
+        _ = second[0]
 
 
 def test_the_models_threshold_is_heeded(small_model: Sam, embedding: ImageEmbedding) -> None:

@@ -11,13 +11,16 @@ from PIL import Image
 
 from mobilesam import (
     SAM,
+    EverythingOptions,
     Predictor,
     ResizeLongestSide,
     SamPredictor,
     build_sam_vit_t,
+    generate,
     sam_model_registry,
     simple_api,
 )
+from mobilesam.masks import mask_iou, mask_to_box
 from mobilesam.modeling import Sam
 from tests.conftest import disk_photo
 from tests.official_checkpoints import official_state_dict, write_official_checkpoint
@@ -289,11 +292,13 @@ def test_a_result_can_be_shown_and_saved(simple: SAM, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("prompt", "words"),
     [
-        ({}, "No prompt"),
+        ({"labels": [1]}, "labels were given without points"),
         ({"points": []}, "empty"),
         ({"points": [1, 1], "bboxes": [0, 0, 5, 5]}, "either points or bboxes"),
         ({"points": [[1, 1], [2, 2]], "labels": [1]}, "nested like points"),
         ({"bboxes": [0, 0, 5, 5], "labels": [1]}, "belong to points"),
+        ({"points": [1, 1], "conf_thres": 0.5}, "conf_thres is for a search without prompts"),
+        ({"points_stride": 0}, "points_per_side must be at least 1"),
     ],
 )
 def test_bad_ultralytics_prompts(
@@ -301,6 +306,61 @@ def test_bad_ultralytics_prompts(
 ) -> None:
     with pytest.raises(ValueError, match=words):
         simple.predict(noise_photo, **prompt)
+
+
+def test_without_a_prompt_everything_is_segmented(simple: SAM) -> None:
+    photo, truth = disk_photo(90, 160, (45, 80), 30)
+    (result,) = simple(photo, points_stride=5)
+    records = list(generate(simple._predictor, photo, _options(simple, points_per_side=5)))
+    assert len(result) == len(result.masks) == len(result.boxes) == len(records) > 0
+    assert result.masks.data.shape == (len(records), 90, 160)
+    assert max(mask_iou(mask, truth) for mask in result.masks) > 0.8
+    for mask, whole, box, score, record in zip(
+        result.masks,
+        result.masks.data.numpy(),
+        result.boxes.xyxy.tolist(),
+        result.boxes.conf.tolist(),
+        records,
+        strict=True,
+    ):
+        np.testing.assert_array_equal(mask, record.mask())
+        np.testing.assert_array_equal(whole, record.mask())
+        assert tuple(box) == mask_to_box(mask)
+        assert score == pytest.approx(record.predicted_iou)
+    assert (result.plot() != photo).any()
+
+
+def test_settings_of_a_search_have_ultralytics_names(
+    simple: SAM, noise_photo: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(simple_api, "generate", lambda *words: asked.append(words[1:]) or [])
+    (result,) = simple.predict(
+        noise_photo,
+        points_stride=7,
+        points_batch_size=3,
+        conf_thres=0.4,
+        crop_downscale_factor=2,
+        crop_n_layers=1,
+        fast=True,
+    )
+    image, options = asked[0]
+    np.testing.assert_array_equal(image, noise_photo)  # not its embedding: crops are wanted
+    assert (options.points_per_side, options.points_per_batch) == (7, 3)
+    assert (options.pred_iou_thresh, options.crop_n_points_downscale_factor) == (0.4, 2)
+    assert (options.crop_n_layers, options.fast) == (1, True)
+    assert len(result) == 0
+    assert result.masks.data.shape == (0, 90, 160)
+    assert result.boxes.xyxy.shape == (0, 4)
+    np.testing.assert_array_equal(result.plot(), noise_photo)
+    simple.predict(noise_photo, point_grids=[np.array([[0.5, 0.5]])])
+    assert asked[1][1].points_per_side is None
+    with pytest.raises(TypeError, match=r"SAM\.predict takes points, .*; got imgsz"):
+        simple.predict(noise_photo, imgsz=640)
+
+
+def _options(simple: SAM, **chosen: int) -> EverythingOptions:
+    return EverythingOptions.for_model(simple.model, **chosen)
 
 
 @pytest.fixture(scope="module")

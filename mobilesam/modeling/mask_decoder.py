@@ -61,32 +61,45 @@ class MaskDecoder(nn.Module):
             (B, 4, 4h, 4w) low-res mask logits and (B, 4) predicted IoU; mask 0 is the
             single-mask output, masks 1 to 3 the multimask output.
         """
-        output_tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
-        tokens = torch.cat([output_tokens.expand(len(sparse), -1, -1), sparse], dim=1)
-        tokens, cells = self.transformer(tokens, image, image_pe, projections)
-        weights = torch.stack(
-            [mlp(tokens[:, 1 + i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1
-        )  # (B, 4, C/8)
-        return self._masks(cells, weights, grid), self.iou_prediction_head(tokens[:, 0])
+        tokens, cells = self.transformer(self.tokens(sparse), image, image_pe, projections)
+        sub_cells = self.upscale(_spread(cells, self.output_upscaling[0])).flatten(1, 3)
+        logits = self.mask_weights(tokens) @ sub_cells.transpose(1, 2)  # (B, 4, h * w * 16)
+        return arrange_sub_cells(logits, grid), self.iou_prediction_head(tokens[:, 0])
 
-    def _masks(
-        self, cells: torch.Tensor, weights: torch.Tensor, grid: tuple[int, int]
-    ) -> torch.Tensor:
-        """Upscale (B, h * w, C) cells 4 x 4 and take their products with the mask weights."""
-        up1, norm, act1, up2, act2 = self.output_upscaling
-        x = act1(
-            F.layer_norm(_spread(cells, up1), norm.weight.shape, norm.weight, norm.bias, norm.eps)
+    def tokens(self, sparse: torch.Tensor) -> torch.Tensor:
+        """Put the IoU token and the four mask tokens before (B, N, C) prompt embeddings."""
+        output_tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
+        return torch.cat([output_tokens.expand(len(sparse), -1, -1), sparse], dim=1)
+
+    def mask_weights(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Turn (B, 5 + N, C) tokens behind the transformer into the masks' (B, 4, C/8) weights."""
+        return torch.stack(
+            [mlp(tokens[:, 1 + i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1
         )
-        x = act2(_spread(x, up2))  # (B, h * w, 4, 4, C/8)
-        batch, (height, width) = len(x), grid
-        logits = x.flatten(1, 3) @ weights.transpose(1, 2)  # (B, h * w * 16, 4)
-        logits = logits.view(batch, height, width, 2, 2, 2, 2, -1)  # y, x, y1, x1, y2, x2, mask
-        logits = logits.permute(0, 7, 1, 3, 5, 2, 4, 6)
-        return logits.reshape(batch, -1, height * 4, width * 4)
+
+    def upscale(self, x: torch.Tensor) -> torch.Tensor:
+        """Do the upscaling behind its first layer: (..., 4, C/4) sub-cells to (..., 4, 4, C/8)."""
+        _, norm, act1, up2, act2 = self.output_upscaling
+        x = act1(F.layer_norm(x, norm.weight.shape, norm.weight, norm.bias, norm.eps))
+        return act2(_spread(x, up2))
+
+
+def arrange_sub_cells(logits: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    """Lay out 16 logits for each of h * w cells, (..., h * w * 16), as maps (..., 4h, 4w)."""
+    height, width = grid
+    maps = logits.reshape(-1, height, width, 2, 2, 2, 2)  # y, x, y1, x1, y2, x2
+    maps = maps.permute(0, 1, 3, 5, 2, 4, 6)
+    return maps.reshape(*logits.shape[:-1], height * 4, width * 4)
+
+
+def spread_weight(layer: nn.ConvTranspose2d) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return a 2 x 2, stride 2 transposed convolution as a linear layer: weight and bias.
+
+    Its output, 4 * C_out wide, holds the four sub-cells one after the other.
+    """
+    return layer.weight.permute(2, 3, 1, 0).flatten(0, 2), layer.bias.repeat(4)
 
 
 def _spread(x: torch.Tensor, layer: nn.ConvTranspose2d) -> torch.Tensor:
     """Apply a 2 x 2, stride 2 transposed convolution to (..., C): (..., 4, C_out) sub-cells."""
-    weight = layer.weight.permute(2, 3, 1, 0).flatten(0, 2)  # (4 * C_out, C_in)
-    out = F.linear(x, weight, layer.bias.repeat(4))
-    return out.unflatten(-1, (4, -1))
+    return F.linear(x, *spread_weight(layer)).unflatten(-1, (4, -1))

@@ -131,7 +131,7 @@ class Sam(nn.Module):
         if self.draws_prompts:
             return None
         pe = self.prompt_encoder.dense_pe(*features.shape[-2:])
-        image = _cells(features) + self.prompt_encoder.no_mask()
+        image = image_cells(features) + self.prompt_encoder.no_mask()
         return self.mask_decoder.transformer.layers[0].project(image, pe)
 
     def decode_masks(
@@ -165,7 +165,7 @@ class Sam(nn.Module):
             dense = self.prompt_encoder.no_mask()
         else:
             dense, projections = self.prompt_encoder.dense(mask_input), None
-        image = _cells(features) + dense
+        image = image_cells(features) + dense
         return self.mask_decoder(image, pe, sparse, grid, projections)
 
     def postprocess_masks(
@@ -291,10 +291,10 @@ def build_model(
     return model.eval()
 
 
-def _cells(features: torch.Tensor) -> torch.Tensor:
+def image_cells(features: torch.Tensor) -> torch.Tensor:
     """Turn (B, C, h, w) into (B, h * w, C)."""
     return features.flatten(2).transpose(1, 2)
 
 
 def _round_up(pixels: int) -> int:
-    return -(-pixels // EMBED_STRIDE) * EMBED_STRIDE
+    return (pixels + EMBED_STRIDE - 1) // EMBED_STRIDE * EMBED_STRIDE

@@ -102,6 +102,13 @@ class TwoWayBlock(nn.Module):
             self.cross_attn_image_to_token.q_proj(image_with_pe),
         )
 
+    def attend_among_tokens(self, tokens: torch.Tensor, token_pe: torch.Tensor) -> torch.Tensor:
+        """Let (B, N, C) tokens attend to each other, with the norm behind it."""
+        if self.first:  # the tokens are their own position encoding still
+            return self.norm1(self.self_attn(tokens, tokens, tokens))
+        q = tokens + token_pe
+        return self.norm1(tokens + self.self_attn(q, q, tokens))
+
     def forward(
         self,
         tokens: torch.Tensor,
@@ -121,13 +128,7 @@ class TwoWayBlock(nn.Module):
             projections: Those of ``image``, where already known.
             folds: Whether to spare the projections of the cells, see ``folded_attention``.
         """
-        if self.first:  # the tokens are their own position encoding still
-            tokens = self.self_attn(tokens, tokens, tokens)
-        else:
-            q = tokens + token_pe
-            tokens = tokens + self.self_attn(q, q, tokens)
-        tokens = self.norm1(tokens)
-
+        tokens = self.attend_among_tokens(tokens, token_pe)
         to_image, to_tokens = self.cross_attn_token_to_image, self.cross_attn_image_to_token
         image_with_pe = None
         if projections is None and folds:
