@@ -46,7 +46,7 @@ def overlay(
     if not 0 <= opacity <= 1:
         raise ValueError(f"opacity must lie between 0 and 1; got {opacity}.")
     result = np.array(image, dtype=np.uint8, order="C")
-    window = _window(mask)
+    window = mask_window(mask)
     if window is None:
         return result
     inside, pixels = mask[window], result[window]
@@ -79,7 +79,7 @@ def outline(mask: np.ndarray, width_px: int | None = None) -> np.ndarray:
     if width_px < 1:
         raise ValueError(f"width_px must be at least 1; got {width_px}.")
     result = np.zeros(mask.shape, dtype=bool)
-    window = _window(mask)
+    window = mask_window(mask)
     if window is not None:
         result[window] = _inner_edge(mask[window], width_px)
     return result
@@ -102,7 +102,7 @@ def cut_out(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """
     _check_pair(image, mask)
     result = np.zeros((*mask.shape, 4), dtype=np.uint8)
-    window = _window(mask)
+    window = mask_window(mask)
     if window is not None:
         inside = mask[window]
         np.copyto(result[window][..., :3], image[window], where=inside[..., None])
@@ -150,6 +150,20 @@ def palette_mask_png(mask: np.ndarray, color: Color = DODGER_BLUE, alpha: int = 
     return buffer.getvalue()
 
 
+def mask_window(mask: np.ndarray) -> tuple[slice, slice] | None:
+    """Return a (H, W) bool mask's bounding box as slices of rows and columns; None if it is empty.
+
+    Raises:
+        ValueError: The mask is not a non-empty two-dimensional array of bool.
+    """
+    _check_mask(mask)
+    rows = np.flatnonzero(mask.any(axis=1))
+    if not rows.size:
+        return None
+    columns = np.flatnonzero(mask.any(axis=0))
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
 def _inner_edge(mask: np.ndarray, width_px: int) -> np.ndarray:
     """Return the pixels of a mask within `width_px` of its outside, Euclidean.
 
@@ -169,15 +183,6 @@ def _inner_edge(mask: np.ndarray, width_px: int) -> np.ndarray:
         near |= in_row[width_px + down : width_px + down + height]
         near |= in_row[width_px - down : width_px - down + height]
     return near & mask
-
-
-def _window(mask: np.ndarray) -> tuple[slice, slice] | None:
-    """Return the mask's bounding box as slices; None for an empty mask."""
-    rows = np.flatnonzero(mask.any(axis=1))
-    if not rows.size:
-        return None
-    columns = np.flatnonzero(mask.any(axis=0))
-    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 
 def _line_width(shape: tuple[int, ...]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,10 +11,12 @@ import numpy as np
 import pytest
 import torch
 from http_server import FlakyServer, closed_port
+from safetensors.torch import save_file
 
 from mobilesam import Predictor, checkpoints, cli, load_model
 from mobilesam.modeling import Sam, build_model, prepare_for_inference
 
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # else ONNX Runtime reports to its makers
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -33,6 +36,31 @@ def small_predictor(small_model: Sam) -> Predictor:
 def embedded() -> Predictor:
     """The model that ships."""
     return Predictor(load_model("embedded"))
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small model with untrained weights, as our own training would have saved it."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "untrained.safetensors"
+    metadata = {"encoder": "deit_tiny", "image_size": "128", "pads_to_square": "false"}
+    save_file(build_model("deit_tiny", 128).state_dict(), path, metadata=metadata)
+    return path
+
+
+@pytest.fixture(scope="session")
+def exported_encoders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder that tests share for what takes long: image encoders for other backends."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def exported_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded model as ONNX, in a folder with a space and a letter of its own."""
+    out = tmp_path_factory.mktemp("export") / "für das Netz"
+    words = ["export", "--model", "embedded", "--out", str(out), "--quantize"]
+    assert cli.main(words) == 0
+    return out
 
 
 @pytest.fixture

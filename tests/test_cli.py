@@ -8,28 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from safetensors.torch import save_file
 
 import mobilesam
 from mobilesam import registry
-from mobilesam.modeling import build_model
 from tests.conftest import Run
 
 WIDTH, HEIGHT = 90, 60
 
 pytestmark = pytest.mark.usefixtures("empty_machine")
-
-
-@pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small model with untrained weights, as our own training would have saved it."""
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "untrained.safetensors"
-    metadata = {"encoder": "deit_tiny", "image_size": "128", "pads_to_square": "false"}
-    save_file(build_model("deit_tiny", 128).state_dict(), path, metadata=metadata)
-    return path
 
 
 @pytest.fixture

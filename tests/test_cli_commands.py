@@ -9,11 +9,14 @@ import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 import mobilesam
 from mobilesam import cli, registry
+from mobilesam.backends import Backend
+from mobilesam.folders import commands
 from tests.conftest import Run
 
 pytestmark = pytest.mark.usefixtures("empty_machine")
@@ -59,8 +62,6 @@ def test_download_prints_where_the_checkpoint_is(
 def test_train_and_val_come_from_the_training_package(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    commands = types.ModuleType("mobilesam.training.commands")
-
     def add(name: str) -> Callable[[argparse._SubParsersAction], None]:
         def add_parser(subparsers: argparse._SubParsersAction) -> None:
             parser = subparsers.add_parser(name, help="…")
@@ -69,9 +70,10 @@ def test_train_and_val_come_from_the_training_package(
 
         return add_parser
 
-    commands.add_train_parser, commands.add_val_parser = add("train"), add("val")
-    monkeypatch.setitem(sys.modules, "mobilesam.training.commands", commands)
-    monkeypatch.setattr("mobilesam.training.commands", commands, raising=False)
+    for module, name in (("commands", "train"), ("val_command", "val")):
+        stub = types.ModuleType(f"mobilesam.training.{module}")
+        setattr(stub, f"add_{name}_parser", add(name))
+        monkeypatch.setitem(sys.modules, stub.__name__, stub)
     assert run("train", "--data", "there")[:2] == (5, "train there\n")
     assert run("-v", "val", "--data", "here")[:2] == (5, "val here\n")
 
@@ -79,11 +81,25 @@ def test_train_and_val_come_from_the_training_package(
 def test_training_is_not_imported_for_other_commands(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "mobilesam.training.commands", None)  # an import would fail
+    for module in ("commands", "val_command"):  # an import would fail
+        monkeypatch.setitem(sys.modules, f"mobilesam.training.{module}", None)
     status, stdout, _ = run("--help")
     assert status == 0
-    for command in ("segment", "models", "download", "train", "val"):
+    for command in ("segment", "everything", "models", "download", "export", "train", "val"):
         assert f"    {command} " in stdout
+
+
+def test_everything_and_export_are_imported_when_they_run(run: Run) -> None:
+    status, stdout, _ = run("everything", "--help")
+    assert status == 0
+    assert "--points-per-side" in stdout
+    status, stdout, _ = run("export", "--help")
+    assert status == 0
+    assert "--quantize" in stdout
+
+
+def test_the_backends_that_can_be_chosen_are_those_there_are() -> None:
+    assert set(commands.BACKENDS) == set(get_args(Backend))
 
 
 def test_help_and_version_and_a_missing_command(run: Run, refuses: Callable[..., None]) -> None:
@@ -104,7 +120,8 @@ def test_an_interrupted_command_ends_quietly(run: Run, monkeypatch: pytest.Monke
     assert run("models") == (130, "", "mobilesam: interrupted\n")
 
 
-def test_help_needs_no_torch() -> None:
+@pytest.mark.parametrize("words", [["--help"], ["segment", "--help"]])
+def test_help_needs_no_torch(words: list[str]) -> None:
     code = f"""
 import sys, types
 package = types.ModuleType("mobilesam")
@@ -112,7 +129,7 @@ package.__path__, package.__version__ = [{str(Path(cli.__file__).parent)!r}], "0
 sys.modules["mobilesam"] = package  # the command line alone, whatever the package imports
 from mobilesam.cli import main
 try:
-    main(["segment", "--help"])
+    main({words!r})
 except SystemExit:
     sys.exit("torch" in sys.modules)
 """

@@ -1,0 +1,50 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+
+def write_atomically(path: Path, content: bytes, part_folder: Path | None = None) -> None:
+    """Write a file that appears whole or not at all.
+
+    Args:
+        path: Of the file; one that is there is replaced.
+        content: What it shall hold.
+        part_folder: Where it is while it is not whole, on the same file system; beside ``path``,
+            under a hidden name, if left out.
+
+    Raises:
+        OSError: It could not be written; nothing of it is left. The system's own error is the
+            cause.
+    """
+    with _part(path, part_folder) as part:
+        part.write_bytes(content)
+
+
+@contextmanager
+def opened_atomically(path: Path, part_folder: Path | None = None) -> Iterator[BinaryIO]:
+    """Open a file to be written piece by piece; else as ``write_atomically``."""
+    with _part(path, part_folder) as part, part.open("wb") as file:
+        yield file
+
+
+@contextmanager
+def _part(path: Path, folder: Path | None) -> Iterator[Path]:
+    """Give a name to write to, and move what is there to ``path`` if all went well."""
+    own = f"{uuid.uuid4().hex}.part"  # no other process has it, on no machine
+    part = (folder or path.parent) / (own if folder else f".{own}")
+    try:
+        yield part
+        os.replace(part, path)
+    except OSError as error:
+        if error.errno is None:  # has its sentence already
+            raise
+        raise OSError(f"{path} could not be written: {error.strerror}.") from error
+    finally:
+        part.unlink(missing_ok=True)

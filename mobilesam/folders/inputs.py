@@ -1,0 +1,200 @@
+"""What is to be segmented: files, folders, patterns, and tables of prompts."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mobilesam.folders.tables import ObjectPrompt, read_table
+
+PICTURE_SUFFIXES = frozenset(
+    {
+        *(".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg"),
+        *(".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
+    }
+)
+TABLE_SUFFIX = ".csv"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture to be segmented.
+
+    Attributes:
+        path: Of its file.
+        root: The folder it was found through; its folders below this one are kept in the output.
+        prompts: One for each object wanted.
+    """
+
+    path: Path
+    root: Path
+    prompts: tuple[ObjectPrompt, ...] = ()
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything that was asked for.
+
+    Attributes:
+        pictures: Each file once, in the order given; folders in the order of names.
+        ignored: Number of files in folders that are no pictures by their names.
+    """
+
+    pictures: tuple[Picture, ...]
+    ignored: int
+
+
+def is_several(text: str) -> bool:
+    """Tell whether an INPUT may stand for more than one picture."""
+    path = os.path.expanduser(text)
+    if os.path.isdir(path) or path.lower().endswith(TABLE_SUFFIX):
+        return True
+    return glob.has_magic(path) and not os.path.exists(path)
+
+
+def collect(
+    texts: Sequence[str],
+    *,
+    needs_prompts: bool,
+    prompt: ObjectPrompt | None = None,
+    recursive: bool = False,
+    skip: Path | None = None,
+) -> Inputs:
+    """Find the pictures that are meant.
+
+    A file is taken whatever it is called. Of a folder, and of what a pattern matches, those files
+    are taken that are pictures by their names and not hidden; other files are counted only.
+
+    Args:
+        texts: Files, folders, patterns such as ``photos/*.jpg`` (``**`` goes through folders), and
+            tables of prompts (``.csv``).
+        needs_prompts: Whether every picture must have a prompt; else none may have one.
+        prompt: What to look for in every picture for which no table says so.
+        recursive: Whether folders within folders are searched, too. Links to folders are not
+            followed.
+        skip: A folder that is not searched: where the results go.
+
+    Raises:
+        FileNotFoundError: There is no such file or folder.
+        ValueError: A pattern or folder has no picture, a table is wrong, or a picture has no
+            prompt.
+    """
+    gathering = _Gathering(needs_prompts)
+    for text in texts:
+        path = Path(os.path.expanduser(text))
+        if path.suffix.lower() == TABLE_SUFFIX and path.is_file():
+            gathering.add_table(path, prompt)
+        elif path.is_dir():
+            gathering.add_folder(text, path, _files(path, recursive, skip), prompt)
+        elif os.path.lexists(path):
+            gathering.add(path, path.parent, gathering.check(text, prompt))
+        elif glob.has_magic(str(path)):
+            matches = _matches(path, recursive, skip)
+            gathering.add_folder(text, _plain_part(path), matches, prompt)
+        else:
+            raise FileNotFoundError(f"There is no file or folder {text}; check the path.")
+    return Inputs(tuple(gathering.found.values()), len(gathering.ignored))
+
+
+class _Gathering:
+    """The pictures found so far, by their absolute paths."""
+
+    def __init__(self, needs_prompts: bool) -> None:
+        self.needs_prompts = needs_prompts
+        self.found: dict[str, Picture] = {}
+        self.ignored: set[str] = set()
+
+    def check(self, origin: str, prompt: ObjectPrompt | None) -> ObjectPrompt | None:
+        """Return the prompt if it is there, and wanted."""
+        if self.needs_prompts and not prompt:
+            hint = "give a --point X,Y, a --box X0,Y0,X1,Y1, or a CSV of pictures and prompts"
+            raise ValueError(f"{origin}: no prompt was given; {hint}.")
+        if prompt and not self.needs_prompts:
+            hint = "empty its cells of points and boxes, or use `segment`"
+            raise ValueError(f"{origin}: everything mode takes no prompts; {hint}.")
+        return prompt
+
+    def add(self, path: Path, root: Path, prompt: ObjectPrompt | None) -> None:
+        key = os.path.abspath(path)
+        prompts = (prompt,) if prompt else ()
+        known = self.found.get(key)
+        if known is None:
+            self.found[key] = Picture(path, root, prompts)
+        elif not set(prompts) <= set(known.prompts):
+            self.found[key] = replace(known, prompts=known.prompts + prompts)
+
+    def add_table(self, table: Path, prompt: ObjectPrompt | None) -> None:
+        """Take a table's rows; one that has no prompt of its own gets the given one."""
+        rows = list(read_table(table))
+        for photo, wanted in rows:
+            if not wanted and prompt:
+                name = wanted.name or prompt.name
+                wanted = replace(prompt, name=name, origin=wanted.origin)
+            self.check(wanted.origin, wanted)
+            inside = Path(os.path.abspath(photo)).is_relative_to(os.path.abspath(table.parent))
+            self.add(photo, table.parent if inside else photo.parent, wanted)
+        if not rows:
+            raise ValueError(f"{table} names no picture; give it a row for each object.")
+
+    def add_folder(
+        self, text: str, root: Path, files: Iterator[Path], prompt: ObjectPrompt | None
+    ) -> None:
+        """Take those of the files that are pictures by their names."""
+        self.check(text, prompt)
+        seen = False
+        for path in files:
+            if path.suffix.lower() in PICTURE_SUFFIXES:
+                self.add(path, root, prompt)
+                seen = True
+            else:
+                self.ignored.add(os.path.abspath(path))
+        if not seen:
+            raise ValueError(
+                f"There is no picture in {text}; name another place, or add --recursive to search "
+                "its folders, too."
+            )
+
+
+def _files(folder: Path, recursive: bool, skip: Path | None) -> Iterator[Path]:
+    def stop(error: OSError) -> None:
+        raise error
+
+    for name, below, files in os.walk(folder, onerror=stop):
+        below.sort()
+        below[:] = [
+            one
+            for one in below
+            if recursive and not one.startswith(".") and not _is_same(os.path.join(name, one), skip)
+        ]
+        yield from (Path(name, file) for file in sorted(files) if not file.startswith("."))
+
+
+def _matches(pattern: Path, recursive: bool, skip: Path | None) -> Iterator[Path]:
+    results = None if skip is None else os.path.abspath(skip)
+    if results is not None and Path(os.path.abspath(_plain_part(pattern))).is_relative_to(results):
+        results = None  # the pattern means that very folder
+    for name in sorted(glob.glob(str(pattern), recursive=True)):
+        path = Path(name)
+        if results is not None and Path(os.path.abspath(path)).is_relative_to(results):
+            continue
+        if not path.is_dir():
+            yield path
+        elif "**" not in pattern.parts:
+            yield from _files(path, recursive, skip)
+
+
+def _plain_part(pattern: Path) -> Path:
+    """Return the folders of a pattern before the first that is one."""
+    plain = Path(pattern.anchor)
+    for part in pattern.parts[len(plain.parts) : -1]:
+        if glob.has_magic(part):
+            break
+        plain /= part
+    return plain
+
+
+def _is_same(path: str, other: Path | None) -> bool:
+    return other is not None and os.path.realpath(path) == os.path.realpath(other)

@@ -1,0 +1,230 @@
+"""A run over many pictures, from what was asked for to the summary."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mobilesam.errors import sentence
+from mobilesam.exporting import OBJECT
+from mobilesam.folders.inputs import Inputs, Picture, collect
+from mobilesam.folders.jobs import Outcome, Task, Worker, outcomes
+from mobilesam.folders.outputs import Format, Job, Output
+from mobilesam.folders.progress import Progress
+from mobilesam.folders.ray_jobs import check_ray, ray_outcomes
+from mobilesam.folders.state import opened_folder, plan
+from mobilesam.folders.tables import ObjectPrompt
+from mobilesam.polygons import TOLERANCE
+
+OK, SOME_FAILED, INTERRUPTED = 0, 1, 130  # exit statuses; the last as shells have it for Ctrl+C
+DEFAULT_THREADS = 2
+WRITES_PICTURES = ("png", "cutout")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a command line asks for.
+
+    Attributes:
+        inputs: Files, folders, patterns, tables.
+        out: Folder of results.
+        model: Name or checkpoint path.
+        format: What is written.
+        everything: Options of the everything mode that are not the model's defaults; None to
+            segment what prompts tell.
+        prompt: What to look for where no table says it.
+        name: What objects are called where no table says it.
+        recursive: Whether folders within folders are searched.
+        overwrite: Whether finished results are made anew.
+        polygons: Whether COCO gets outlines.
+        tolerance: Of outlines, pixels; None for the default.
+        jobs: Threads that read, and as many that write, or Ray workers; None for the default.
+        threads: Of the model's arithmetic; None for PyTorch's choice.
+        ray: A cluster's address, or ``local``; None to work in this process.
+        load: Further keyword arguments of ``load_model``.
+    """
+
+    inputs: Sequence[str]
+    out: Path
+    model: str
+    format: Format
+    everything: dict[str, Any] | None = None
+    prompt: ObjectPrompt | None = None
+    name: str = OBJECT
+    recursive: bool = False
+    overwrite: bool = False
+    polygons: bool = False
+    tolerance: float | None = None
+    jobs: int | None = None
+    threads: int | None = None
+    ray: str | None = None
+    load: dict[str, Any] | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that results depend on beside pictures and prompts."""
+        outlines = self.format in ("labelme", "yolo") or self.polygons
+        return {
+            "command": "segment" if self.everything is None else "everything",
+            "format": self.format,
+            "model": self.model,
+            "backend": (self.load or {}).get("backend", "torch"),
+            "name": self.name,
+            "polygons": self.polygons,
+            "tolerance": self.output.tolerance if outlines else None,
+            "options": self.everything,
+        }
+
+    @property
+    def output(self) -> Output:
+        """Where results go and how they are written; without the names in tables."""
+        return Output(
+            folder=self.out,
+            format=self.format,
+            polygons=self.polygons,
+            tolerance=TOLERANCE if self.tolerance is None else self.tolerance,
+            several=self.everything is not None,
+            classes=(self.name,),
+        )
+
+
+def run(request: Request) -> int:
+    """Make what is asked for, and tell how it went.
+
+    Returns:
+        The exit status: 0, 1 if pictures failed, 130 after Ctrl+C.
+
+    Raises:
+        ValueError, OSError: It cannot be begun.
+    """
+    _check(request)
+    inputs = _inputs(request)
+    with opened_folder(request.out):
+        jobs, output = plan(
+            inputs.pictures, request.output, request.settings, overwrite=request.overwrite
+        )
+        pending = [job for job in jobs if request.overwrite or not output.is_finished(job)]
+        progress = Progress(len(jobs), skipped=len(jobs) - len(pending))
+        task = _task(request, output)
+        status, whole = SOME_FAILED, None
+        try:
+            stopped = False
+            with closing(_outcomes(request, task, pending, progress)) as results:
+                for outcome in results:
+                    progress.add(outcome)
+                    if stopped := outcome.fatal:
+                        hint = "free some and run the same command again: it goes on from here"
+                        progress.say(f"there is no space left in {request.out}; {hint}.")
+                        break
+            if not stopped:
+                whole = output.write_whole(jobs)
+                status = SOME_FAILED if progress.failures else OK
+        except KeyboardInterrupt:
+            status = INTERRUPTED
+            if not request.overwrite:  # also those that nobody has told of yet
+                progress.done = sum(output.is_finished(job) for job in pending)
+        except OSError as error:  # of write_whole: pictures' own errors are outcomes
+            progress.say(sentence(error))
+        finally:
+            progress.close()
+    _report(request, status, progress, inputs.ignored, whole)
+    return status
+
+
+def _task(request: Request, output: Output) -> Task:
+    threads = request.threads
+    if threads is None:
+        import torch
+
+        threads = torch.get_num_threads()
+    load = request.load or {}
+    return Task(output, request.model, request.name, threads, load, request.everything)
+
+
+def _check(request: Request) -> None:
+    if request.out.exists() and not request.out.is_dir():
+        raise ValueError(f"--out must be a folder here; {request.out} is a file, so name another.")
+    if request.polygons and request.format != "coco":
+        raise ValueError(f"--polygons is for --format coco; got {request.format}: leave it out.")
+    if request.format in WRITES_PICTURES and request.out.is_dir():
+        for text in request.inputs:
+            folder = os.path.expanduser(text)
+            if os.path.isdir(folder) and os.path.samefile(folder, request.out):
+                raise ValueError(
+                    f"--out is the folder of pictures {text} itself, where the results would be "
+                    "taken for pictures the next time; name another."
+                )
+    if request.ray:
+        check_ray()
+
+
+def _inputs(request: Request) -> Inputs:
+    inputs = collect(
+        request.inputs,
+        needs_prompts=request.everything is None,
+        prompt=request.prompt,
+        recursive=request.recursive,
+        skip=request.out,
+    )
+    pictures = tuple(_named(picture, request.name) for picture in inputs.pictures)
+    return replace(inputs, pictures=pictures)
+
+
+def _named(picture: Picture, name: str) -> Picture:
+    prompts = [replace(prompt, name=prompt.name or name) for prompt in picture.prompts]
+    return replace(picture, prompts=tuple(prompts))
+
+
+def _outcomes(
+    request: Request, task: Task, pending: Sequence[Job], progress: Progress
+) -> Generator[Outcome]:
+    if not pending:
+        return
+    if request.ray:
+        yield from ray_outcomes(task, pending, request.ray, request.jobs)
+    else:
+        worker = Worker(task, progress.show_share)
+        yield from outcomes(worker, pending, request.jobs or DEFAULT_THREADS)
+
+
+def _report(
+    request: Request, status: int, progress: Progress, ignored: int, whole: Path | None
+) -> None:
+    """Tell people on standard error, and programs on standard output, how it went."""
+    done, failed = progress.done, len(progress.failures)
+    counts = f"{done} done, {progress.skipped} skipped, {failed} failed in {progress.seconds:.1f} s"
+    if done:
+        counts += f", {progress.objects} objects found"
+    ending = f"results in {whole if whole and request.format == 'coco' else request.out}"
+    if status == INTERRUPTED:
+        ending = f"interrupted: the same command goes on from here; {ending}"
+    progress.say(f"{counts}; {ending}")
+    if request.everything is not None and done and not progress.objects:
+        hint = "lower --pred-iou-thresh and --stability-score-thresh"
+        progress.say(f"no mask was good enough by the model's own judgement; {hint}")
+    if ignored:
+        progress.say(f"{ignored} other files in the folders were left out: no pictures by name")
+    report = {
+        **request.settings,
+        "out": str(request.out),
+        "file": str(whole) if whole else None,
+        "status": status,
+        "done": done,
+        "skipped": progress.skipped,
+        "failed": failed,
+        "objects": progress.objects,
+        "unfinished": progress.total - progress.skipped - done - failed,
+        "ignored": ignored,
+        "seconds": round(progress.seconds, 1),
+        "failures": [
+            {"path": str(outcome.job.picture.path), "error": outcome.error}
+            for outcome in progress.failures
+        ],
+    }
+    sys.stdout.write(json.dumps(report) + "\n")
