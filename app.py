@@ -21,6 +21,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--model", default=None, help="model that answers (see mobilesam models)")
     parser.add_argument("--checkpoint", default=None, help="checkpoint file to use instead")
     parser.add_argument(
+        "--backend",
+        default=None,
+        help="what encodes pictures: torch, onnxruntime or openvino (default: the fastest that is"
+        " installed; PyTorch until it is ready)",
+    )
+    parser.add_argument(
         "--no-download", action="store_true", help="do not fetch the official checkpoint"
     )
     return parser.parse_args()
@@ -30,9 +36,13 @@ def main() -> None:
     """Build the page and serve it until interrupted."""
     arguments = parse_arguments()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("mobilesam.ui").setLevel(logging.INFO)  # says which backend answers
     try:
         demo = build_demo(
-            arguments.model, arguments.checkpoint, fetch_official=not arguments.no_download
+            arguments.model,
+            arguments.checkpoint,
+            fetch_official=not arguments.no_download,
+            backend=arguments.backend,
         )
     except (CheckpointError, ValueError) as error:
         raise SystemExit(f"app.py: {error}") from None

@@ -119,8 +119,9 @@ class RunningDemo:
         self.url = f"http://127.0.0.1:{port}/"
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self.started = time.perf_counter()
+        command = [sys.executable, "app.py", "--no-download", "--port", str(port)]
         self._process = subprocess.Popen(
-            [sys.executable, "app.py", "--no-download", "--port", str(port), *arguments],
+            [*command, "--backend", "torch", *arguments],
             cwd=ROOT,
             stdout=self._log,
             stderr=subprocess.STDOUT,

@@ -104,7 +104,7 @@ CHECKPOINTS: dict[str, CheckpointSource] = {
 def download_folder() -> Path:
     """Return the folder that downloads go to; it need not exist yet."""
     chosen = os.environ.get(FOLDER_VARIABLE)
-    return Path(os.path.expanduser(chosen)) if chosen else _own_folder()
+    return Path(os.path.expanduser(chosen)) if chosen else cache_folder()
 
 
 def download_urls(name: str) -> tuple[str, ...]:
@@ -135,7 +135,7 @@ def find_checkpoint(name: str) -> Path | None:
         ValueError: The name is unknown.
     """
     source = _source(name)
-    for folder in dict.fromkeys((download_folder(), _own_folder())):
+    for folder in dict.fromkeys((download_folder(), cache_folder())):
         path = folder / source.filename
         if _has_content(path):
             if source.size_bytes not in (None, path.stat().st_size):
@@ -306,7 +306,8 @@ def _warn_once(message: str) -> None:
     LOGGER.warning(message)
 
 
-def _own_folder() -> Path:
+def cache_folder() -> Path:
+    """Return this package's own folder for what can be had again; it need not exist yet."""
     base = os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
     if base.startswith("~"):  # a user without a home, as in some containers
         base = tempfile.gettempdir()

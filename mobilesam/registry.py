@@ -12,6 +12,9 @@ from pathlib import Path
 import torch
 
 from mobilesam import official_layout
+from mobilesam.backends import Backend, replace_encoder
+from mobilesam.backends import check as check_backend
+from mobilesam.backends import fastest as fastest_backend
 from mobilesam.checkpoints import (
     CHECKPOINTS,
     CheckpointError,
@@ -79,10 +82,11 @@ def load_model(
     name_or_path: str | Path = "mobile_sam",
     device: str | torch.device = "cpu",
     *,
+    backend: Backend | None = "torch",
     download: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Sam:
-    """Load a model, ready for inference; the same object for the same file and device.
+    """Load a model, ready for inference; the same object for the same file, device and backend.
 
     It is shared by all who load it, so it cannot be moved or cast: name its device here, or take a
     copy with ``copy.deepcopy``.
@@ -91,14 +95,41 @@ def load_model(
         name_or_path: A key of ``MODELS``, or a checkpoint's path: SAM's and MobileSAM's ``.pt``
             and ``.pth``, or safetensors written by this project.
         device: Where it shall compute.
+        backend: What computes the image embeddings: ``torch``, ``onnxruntime`` or ``openvino``
+            (optional extras, on the CPU only). The encoder is exported for them once, which takes
+            some seconds. None for the fastest that is installed and has its export here already.
+            Embeddings of all backends are interchangeable.
         download: Whether an official checkpoint that is not here may be downloaded.
         progress: Called with bytes done and bytes in all while downloading.
 
     Raises:
-        ValueError: If there is neither a model nor a file of that name, or no such device.
+        ValueError: If there is neither a model nor a file of that name, no such device or
+            backend, or the backend's package is missing.
         CheckpointError: If the checkpoint cannot be had or is not what it should be.
+        OSError: If the exported encoder cannot be stored.
     """
     device = _usable(device)
+    if backend not in (None, "torch"):
+        check_backend(backend, device)  # before a download
+    path, name = locate(name_or_path, download=download, progress=progress)
+    if backend is None:
+        backend = fastest_backend(path, device)
+    with _LOADING:
+        return _load(path, name, str(device), path.stat().st_mtime_ns, backend)
+
+
+def locate(
+    name_or_path: str | Path,
+    *,
+    download: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Path, str]:
+    """Return the checkpoint file of what ``load_model`` takes, and what to call the model.
+
+    Raises:
+        ValueError: If there is neither a model nor a file of that name.
+        CheckpointError: If the checkpoint cannot be had.
+    """
     name = str(name_or_path)
     if name not in MODELS:
         path, name = checkpoint_path(name_or_path), Path(name_or_path).stem
@@ -111,14 +142,14 @@ def load_model(
             f"{EMBEDDED_CHECKPOINT}, which comes with this package, is missing; install or check "
             "out the package again, or name another model."
         )
-    path = path.resolve()
-    with _LOADING:
-        return _load(path, name, str(device), path.stat().st_mtime_ns)
+    return path.resolve(), name
 
 
 @lru_cache(maxsize=4)
-def _load(path: Path, name: str, device: str, modified_ns: int) -> Sam:
+def _load(path: Path, name: str, device: str, modified_ns: int, backend: Backend) -> Sam:
     model = read_model(path, name).to(device)
+    if backend != "torch":
+        replace_encoder(model, path, backend)
     model.identity = f"{path}@{modified_ns}"
     model.shared = True
     return model

@@ -47,6 +47,7 @@ def build_demo(
     *,
     examples_folder: str | Path = EXAMPLES_FOLDER,
     fetch_official: bool = True,
+    backend: str | None = "torch",
     budget_bytes: int = DEFAULT_BUDGET_BYTES,
     models: ModelShelf | None = None,
 ) -> gr.Blocks:
@@ -59,18 +60,22 @@ def build_demo(
         examples_folder: Folder of the example photographs (`*.jpg`).
         fetch_official: Download a missing official checkpoint in the background, unless the
             embedded model or a file was asked for.
+        backend: What encodes pictures as soon as it is ready, see `ModelShelf.start_backend`; None
+            for the fastest that is installed.
         budget_bytes: Bound on what all sessions hold in memory together.
-        models: Ready-made models, instead of `model` and `checkpoint`.
+        models: Ready-made models, instead of `model`, `checkpoint` and `backend`.
 
     Raises:
         CheckpointError: The checkpoint file cannot be used.
-        ValueError: There is no model of that name.
+        ValueError: There is no model of that name, or no such backend.
     """
     shelf = models or ModelShelf(model, checkpoint)
     budget = MemoryBudget(budget_bytes)
     examples = find_examples(Path(examples_folder))
     if fetch_official and models is None and checkpoint is None and model != FALLBACK:
         shelf.start_download()
+    if backend != "torch" and models is None:
+        shelf.start_backend(backend)
 
     with gr.Blocks(
         title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(600, 3600)

@@ -1,4 +1,7 @@
-"""The models the page can answer with, and the download of the official one behind its back."""
+"""The models the page can answer with, and what is made ready behind its back.
+
+That is the official model's download, and a faster backend for the image encoders.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from mobilesam import backends
+from mobilesam.backends import Backend
 from mobilesam.checkpoints import CheckpointError, resolve_checkpoint
 from mobilesam.predictor import Predictor
-from mobilesam.registry import MODELS, available, default_model_name, load_model
+from mobilesam.registry import MODELS, available, default_model_name, load_model, locate
 
 LOGGER = logging.getLogger(__name__)
 
@@ -22,13 +27,15 @@ class ModelShelf:
     """Load each model once, share it read-only between visitors, and say which there are.
 
     The page never waits for a network: it starts with a model that is on this machine, and the
-    official one joins the shelf when its download has arrived.
+    official one joins the shelf when its download has arrived. Nor does it wait for an export:
+    PyTorch answers until a faster backend is ready, see `start_backend`.
 
     Args:
         model: Registry name, or None for the official model where its checkpoint is on this
             machine and the embedded one elsewhere.
         checkpoint: A checkpoint file, which goes before `model`.
-        loader: Called with a name or path and `download=False`; `load_model` but for tests.
+        loader: Called with a name or path and `download=False`, later also with `backend`;
+            `load_model` but for tests.
     """
 
     def __init__(
@@ -40,7 +47,8 @@ class ModelShelf:
         self._loader = loader
         self._lock = threading.Lock()
         self._predictors: dict[str, Predictor] = {}
-        self._sources: dict[str, str] = {}
+        self._sources: dict[str, str | Path] = {}
+        self._backend: Backend = "torch"
         self._percent: int | None = None
         self._to_fetch = OFFICIAL
         self.notice = ""
@@ -56,13 +64,13 @@ class ModelShelf:
         if self.default != OFFICIAL and available(OFFICIAL):
             self._add(OFFICIAL)
 
-    def _add(self, source: str | Path) -> str:
+    def _add(self, source: str | Path, **options: Any) -> str:
         """Load a model and return the name it goes by on the page."""
-        predictor = Predictor(self._loader(source, download=False))
+        predictor = Predictor(self._loader(source, download=False, **options))
         name = predictor.model.name
         with self._lock:
             self._predictors[name] = predictor
-            self._sources[name] = Path(source).name
+            self._sources[name] = source
         return name
 
     def predictor(self, name: object = None) -> Predictor:
@@ -70,6 +78,41 @@ class ModelShelf:
         with self._lock:
             known = isinstance(name, str) and name in self._predictors
             return self._predictors[str(name) if known else self.default]
+
+    def start_backend(self, backend: str | None = None) -> threading.Thread | None:
+        """Let another backend encode pictures as soon as it is ready; PyTorch does until then.
+
+        Its export is taken from this machine's cache, or made by a process of its own. Sessions go
+        on undisturbed: embeddings of all backends are interchangeable.
+
+        Args:
+            backend: Which; by default the fastest that is installed.
+
+        Raises:
+            ValueError: There is no such backend, or its package is missing.
+        """
+        wanted = backends.installed()[0] if backend is None else backends.check(backend)
+        if wanted == "torch":
+            return None
+        LOGGER.info("PyTorch encodes pictures until %s is ready", backends.TITLES[wanted])
+        with self._lock:
+            self._backend = wanted
+            sources = list(self._sources.values())
+        thread = threading.Thread(
+            target=self._change_backend, args=(sources,), name="backend", daemon=True
+        )
+        thread.start()
+        return thread
+
+    def _change_backend(self, sources: list[str | Path]) -> None:
+        title = backends.TITLES[self._backend]
+        for source in sources:
+            try:
+                backends.build_elsewhere(locate(source, download=False)[0])
+                name = self._add(source, backend=self._backend)
+                LOGGER.info("%s encodes pictures for %s", title, _title(name))
+            except Exception as error:  # whatever it is, PyTorch goes on
+                LOGGER.warning("%s cannot encode pictures here: %s", title, error)
 
     def start_download(self) -> threading.Thread | None:
         """Fetch the official checkpoint, or the one asked for, unless it is here already."""
@@ -98,19 +141,21 @@ class ModelShelf:
             self.notice = f"{title} could not be loaded; see the server's log."
         finally:
             self._percent = None
+        if self._backend != "torch" and name in self._predictors:
+            self._change_backend([name])
 
     def status(self) -> dict[str, Any]:
         """Describe the shelf for the page: choices, default, notice and download progress."""
         with self._lock:
-            names = list(self._predictors)
+            sources = dict(self._sources)
         return {
             "choices": [
                 {
                     "name": name,
                     "title": _title(name),
-                    "source": self._sources[name],
+                    "source": Path(source).name,
                 }
-                for name in names
+                for name, source in sources.items()
             ],
             "standard": self.default,
             "notice": self.notice,

@@ -33,6 +33,7 @@ class Server:
             "HF_HUB_OFFLINE": "1",
         }
         command = [sys.executable, "app.py", "--model", "embedded", "--no-download"]
+        command += ["--backend", "torch"]  # no export in the background
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
                 [*command, "--port", str(self.port)],
