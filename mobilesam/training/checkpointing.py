@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
-from timm.layers import resample_abs_pos_embed
-from torch import nn
+from safetensors.torch import save
 
 from mobilesam.modeling import Sam
 
-POSITION_EMBEDDING = "image_encoder.backbone.pos_embed"
 
-
-def save_model(model: nn.Module, path: Path, metadata: dict[str, str]) -> None:
+def save_model(model: Sam, path: Path, metadata: dict[str, str]) -> None:
     """Write a model's tensors as half-precision safetensors, whole or not at all.
 
     The metadata of the model itself (encoder, image size, padding) is added.
@@ -33,8 +30,15 @@ def save_model(model: nn.Module, path: Path, metadata: dict[str, str]) -> None:
         **metadata,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
+    write_tensors(path, tensors, described)
+
+
+def write_tensors(
+    path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None
+) -> None:
+    """Write safetensors, whole or not at all; whom the folder lets read may read them."""
     part = path.with_name(path.name + ".part")
-    save_file(tensors, part, metadata=described)
+    part.write_bytes(save(tensors, metadata))  # save_file would keep them from everybody else
     os.replace(part, path)
 
 
@@ -44,31 +48,7 @@ def read_metadata(path: Path) -> dict[str, str]:
         return dict(file.metadata() or {})
 
 
-def load_initial(model: Sam, path: Path) -> None:
-    """Start from an earlier model of the same encoder; its image size may be another."""
-    tensors = {key: tensor.float() for key, tensor in load_file(path).items()}
-    if POSITION_EMBEDDING in tensors:
-        side = model.image_size // 16
-        tensors[POSITION_EMBEDDING] = resample_abs_pos_embed(
-            tensors[POSITION_EMBEDDING], [side, side], num_prefix_tokens=1
-        )
-    model.load_state_dict(tensors)
-
-
-def load_backbone(model: Sam, path: Path) -> None:
-    """Start the plain ViT from a classifier's weights in timm's names; its head is left out."""
-    backbone = model.image_encoder.backbone
-    tensors = {key: tensor.float() for key, tensor in load_file(path).items()}
-    side = model.image_size // 16
-    tensors["pos_embed"] = resample_abs_pos_embed(
-        tensors["pos_embed"], [side, side], num_prefix_tokens=1
-    )
-    unused = ("head.", "norm.")
-    tensors = {key: tensor for key, tensor in tensors.items() if not key.startswith(unused)}
-    backbone.load_state_dict(tensors)
-
-
-def save_state(path: Path, state: dict) -> None:
+def save_state(path: Path, state: dict[str, Any]) -> None:
     """Write a run's state, whole or not at all: a kill in the middle leaves the one before."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
@@ -76,6 +56,6 @@ def save_state(path: Path, state: dict) -> None:
     os.replace(part, path)
 
 
-def load_state(path: Path) -> dict:
+def load_state(path: Path) -> dict[str, Any]:
     """Read a run's state."""
     return torch.load(path, map_location="cpu", weights_only=True)

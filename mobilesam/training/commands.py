@@ -1,81 +1,113 @@
-"""The command line of training and validation: ``python -m mobilesam train | val``."""
+"""The command line of training: ``python -m mobilesam train STAGE``."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import inspect
 import logging
 import types
 import typing
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from mobilesam.training.config import TrainConfig
-from mobilesam.training.data import DataConfig
-from mobilesam.training.trainer import Trainer
+from mobilesam.training.config import (
+    CoupledConfig,
+    DistillConfig,
+    FinetuneConfig,
+    RunConfig,
+    TeacherConfig,
+)
+from mobilesam.training.data_config import DataConfig
+
+if TYPE_CHECKING:
+    from mobilesam.training.run import Run
+
+STAGES: tuple[type[RunConfig], ...] = (TeacherConfig, CoupledConfig, DistillConfig, FinetuneConfig)
+FROM_THE_MODEL = "image_size"  # of the data: the stage's, or that of the model it starts from
 
 
 def add_train_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Add ``train`` with an option for each value of ``TrainConfig`` and ``DataConfig``."""
+    """Add ``train`` and its stages, with an option for each value of their configurations."""
     parser = subparsers.add_parser(
         "train",
-        help="train a model on photos with object masks; resumes a run that was cut off",
+        help="train a model; resumes a run that was cut off",
         description="Train a promptable segmentation model. A run that was cut off goes on where "
-        "its last checkpoint in --out left it. Several processes: start it with torchrun.",
+        "its last checkpoint in --out left it. Several processes or machines: start it with "
+        "torchrun -m mobilesam train.",
     )
-    for config in (TrainConfig, DataConfig):
-        _add_options(parser, config)
-    parser.set_defaults(run=_train)
+    stages = parser.add_subparsers(metavar="STAGE", required=True)
+    for config in STAGES:
+        told = inspect.getdoc(config) or ""
+        summary = told.splitlines()[0].rstrip(".") if told else ""
+        stage = stages.add_parser(
+            config.stage,
+            help=_escaped(summary[:1].lower() + summary[1:]),
+            description=_escaped(told.partition("Attributes:")[0].replace("``", "")),
+        )
+        for part in (*config.__mro__, DataConfig):
+            if dataclasses.is_dataclass(part):
+                _add_options(stage, part, config if part is not DataConfig else DataConfig)
+        stage.set_defaults(run=_train, config=config)
 
 
-def add_val_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Add ``val``."""
-    parser = subparsers.add_parser(
-        "val",
-        help="measure a model's masks against true ones",
-        description="Mean IoU with boxes and clicks over all masks larger than 0.2 % of their "
-        "picture, per data set, as a table, JSON and a plot.",
-    )
-    parser.add_argument("--data", default=DataConfig.data, help="folder with SPLIT-*.tar")
-    parser.add_argument("--split", default="val", help="which of them (default: val)")
-    parser.add_argument("--model", default="embedded", help="name or checkpoint path")
-    parser.add_argument("--out", type=Path, default=Path("runs/val"), help="folder for the report")
-    parser.add_argument("--limit", type=int, help="only the first so many photos")
-    parser.set_defaults(run=_val)
-
-
-def _add_options(parser: argparse.ArgumentParser, config: type) -> None:
-    group = parser.add_argument_group(config.__name__)
+def _add_options(parser: argparse.ArgumentParser, part: type, config: type) -> None:
+    """Add options for those fields of ``config`` that the docstring of ``part`` describes."""
+    group = parser.add_argument_group(part.__name__)
     hints = typing.get_type_hints(config)
+    told = _attributes(part)
     for entry in dataclasses.fields(config):
-        if dataclasses.is_dataclass(hints[entry.name]):
+        if entry.name not in told or (config is DataConfig and entry.name == FROM_THE_MODEL):
             continue
         option = f"--{entry.name.replace('_', '-')}"
+        required = entry.default is dataclasses.MISSING
+        shown = entry.default is not None and not required and entry.name != "set_weights"
+        words = told[entry.name] + (f" (default: {entry.default})" if shown else "")
+        common: dict[str, Any] = {"help": _escaped(words), "default": argparse.SUPPRESS}
+        kinds = [kind for kind in _kinds(hints[entry.name]) if kind is not types.NoneType]
+        if kinds == [bool]:
+            group.add_argument(option, action=argparse.BooleanOptionalAction, **common)
+            continue
         if entry.name == "set_weights":
-            group.add_argument(
-                option,
-                type=_set_weight,
-                nargs="+",
-                metavar="SET=WEIGHT",
-                help="(default: see DataConfig)",
-            )
+            group.add_argument(option, type=_set_weight, nargs="+", metavar="SET=WEIGHT", **common)
             continue
-        if hints[entry.name] is bool:
-            group.add_argument(
-                option, action=argparse.BooleanOptionalAction, help=f"(default: {entry.default})"
-            )
+        if isinstance(kinds[0], str):  # one of several words
+            group.add_argument(option, choices=kinds, **common)
             continue
-        group.add_argument(
-            option,
-            type=_plain_type(hints[entry.name]),
-            help=f"(default: {entry.default})",
-        )
+        group.add_argument(option, type=kinds[0], required=required, **common)
+        if types.NoneType in _kinds(hints[entry.name]) and entry.default is not None:
+            group.add_argument(
+                f"--no-{entry.name.replace('_', '-')}",
+                dest=entry.name,
+                action="store_const",
+                const=None,
+                default=argparse.SUPPRESS,
+                help=f"go without --{entry.name.replace('_', '-')}",
+            )
 
 
-def _plain_type(hint: Any) -> type:
-    if isinstance(hint, types.UnionType):
-        return next(t for t in typing.get_args(hint) if t is not type(None))
-    return hint
+def _kinds(hint: Any) -> tuple[Any, ...]:
+    """Return the types of a union, the values of a literal, or the one type that it is."""
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Literal:
+        return typing.get_args(hint)
+    return (hint,)
+
+
+def _attributes(config: type) -> dict[str, str]:
+    """Return what a class's own docstring says of each attribute."""
+    _, _, section = inspect.cleandoc(config.__doc__ or "").partition("Attributes:\n")
+    told: dict[str, str] = {}
+    name = ""
+    for line in section.splitlines():
+        if line[4:5] not in ("", " "):  # not a continuation
+            name, _, line = line.strip().partition(": ")
+        if name:
+            told[name] = f"{told.get(name, '')} {line.strip()}".strip().replace("``", "")
+    return told
+
+
+def _escaped(text: str) -> str:
+    return text.replace("%", "%%")  # argparse formats its texts
 
 
 def _set_weight(text: str) -> tuple[str, float]:
@@ -88,37 +120,37 @@ def _set_weight(text: str) -> tuple[str, float]:
     raise argparse.ArgumentTypeError(f"expected SET=WEIGHT, as in coco_sub=8; got {text!r}")
 
 
-def config_from(options: argparse.Namespace) -> TrainConfig:
-    """Build the configuration from what was given on the command line; the rest are defaults."""
-    given = {key: value for key, value in vars(options).items() if value is not None}
-    names = {entry.name for entry in dataclasses.fields(DataConfig)}
+def config_from(options: argparse.Namespace) -> RunConfig:
+    """Build a stage's configuration from what was given on the command line."""
+    given = vars(options)
+    names = {entry.name for entry in dataclasses.fields(DataConfig)} - {FROM_THE_MODEL}
     data = {key: given[key] for key in names & given.keys()}
     if "set_weights" in data:
         data["set_weights"] = tuple(data["set_weights"])
-    names = {entry.name for entry in dataclasses.fields(TrainConfig)} - {"data"}
+    names = {entry.name for entry in dataclasses.fields(options.config)} - {"data"}
     rest = {key: given[key] for key in names & given.keys()}
-    return TrainConfig(**rest, data=DataConfig(**data))
+    return options.config(**rest, data=DataConfig(**data))
+
+
+def run_of(config: RunConfig) -> Run:
+    """Return the run that a configuration describes; it has not begun yet.
+
+    Raises:
+        ValueError: If it cannot be had with these settings.
+    """
+    from mobilesam.training.distill import DistillRun
+    from mobilesam.training.mask_training import CoupledRun, FinetuneRun, TeacherRun
+
+    runs: dict[type[RunConfig], Callable[[Any], Run]] = {
+        TeacherConfig: TeacherRun,
+        CoupledConfig: CoupledRun,
+        DistillConfig: DistillRun,
+        FinetuneConfig: FinetuneRun,
+    }
+    return runs[type(config)](config)
 
 
 def _train(options: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    Trainer(config_from(options)).run()
-    return 0
-
-
-def _val(options: argparse.Namespace) -> int:
-    from tqdm import tqdm
-
-    from mobilesam.registry import load_model
-    from mobilesam.training.evaluate import evaluate, write_report
-    from mobilesam.training.shards import Shards
-
-    shards = Shards(options.data, options.split)
-    model = load_model(options.model)
-    with tqdm(total=len(shards.samples[: options.limit]), unit="photo") as bar:
-        rows = evaluate(
-            model, shards, limit=options.limit, progress=lambda done, _: bar.update(done - bar.n)
-        )
-    title = f"{model.name} on {options.split}: mean IoU"
-    print(write_report(rows, options.out, title))
+    run_of(config_from(options)).run()
     return 0

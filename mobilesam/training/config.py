@@ -1,11 +1,12 @@
-"""What a training run is told."""
+"""What a training run is told: one dataclass for each stage."""
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
-from mobilesam.training.data import DataConfig
+from mobilesam.training.data_config import DataConfig
 
 # What a resumed run may set anew: where, how long and how often, but not what it learns.
 MAY_CHANGE = (
@@ -14,76 +15,261 @@ MAY_CHANGE = (
     "steps",
     "minutes",
     "workers",
+    "in_memory",
     "log_steps",
     "checkpoint_minutes",
+    "checkpoint_steps",
+    "val_photos",
+    "val_minutes",
+    "compile",
     "device",
 )
+POSITIVE = (
+    "steps",
+    "minutes",
+    "learning_rate",
+    "backbone_learning_rate",
+    "warmup_steps",
+    "clip_norm",
+    "checkpoint_minutes",
+    "checkpoint_steps",
+    "val_minutes",
+    "log_steps",
+)
+DEFAULT_STEPS = 20_000
+DEFAULT_IMAGE_SIZE = 512  # px
 
 
-@dataclass(frozen=True)
-class TrainConfig:
-    """One training run.
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """What every stage is told.
 
     The schedule ends when ``steps`` or ``minutes`` are used up, whichever is sooner; the learning
-    rate follows a cosine over that progress, so a run on a busy machine still ends well.
+    rate follows a cosine over that progress, so a run by the clock on a busy machine still ends
+    well. Only a run by steps alone can be repeated to the bit.
 
     Attributes:
-        out: Folder for state, weights and log.
-        encoder: The image encoder's name.
-        backbone: Classifier weights (safetensors, timm's names) to start the plain ViT from.
-        init: Safetensors of an earlier run to start from.
-        draws_prompts: Whether the model takes prompts as a drawn mask, too.
-        steps: Optimiser steps at most.
-        minutes: Training time at most, added up over resumed runs.
-        learning_rate: Of decoder, prompt encoder and neck.
+        out: Folder for state, weights, log, curves and report.
+        steps: Optimiser steps at most; 20,000 where minutes are not given either.
+        minutes: Training time at most, added up over resumed runs, validation left out.
+        learning_rate: Of everything but the image encoder's backbone.
         backbone_learning_rate: Of the image encoder's backbone.
-        weight_decay: AdamW's.
+        weight_decay: AdamW's, for matrices; biases, norms and embeddings have none.
         warmup_steps: Steps over which the learning rate rises from zero.
-        box_share: Share of prompts that are boxes.
-        max_corrections: Correction clicks after the first prompt, at most.
-        one_round_share: Share of the run, from its start, without correction clicks.
+        clip_norm: Longest gradient; a longer one is scaled down to it.
         ema_decay: Of the averaged weights that are saved.
-        checkpoint_minutes: How often the state is saved.
-        log_steps: How often losses are logged.
+        checkpoint_minutes: The state is saved so often.
+        checkpoint_steps: And after every so many steps.
+        val_photos: Validation photos of each measurement; 0 measures nothing.
+        val_minutes: Training time between measurements; by default only at the end.
+        log_steps: Losses are logged so often.
         workers: Processes that read data; 0 reads in the training process.
+        precision: What networks compute in; bf16 is torch's autocast.
+        compile: Whether networks are compiled (torch.compile): slow to start, then quicker.
         seed: Of everything random.
-        device: ``cpu`` or ``cuda``.
+        device: cpu or cuda; several processes take one GPU each.
         licence: Written into the weights' metadata.
     """
 
-    out: str = "runs/first"
-    encoder: str = "deit_tiny"
-    backbone: str | None = None
-    init: str | None = None
-    draws_prompts: bool = True
-    steps: int = 20_000
-    minutes: float = 120.0
+    stage: ClassVar[str]
+
+    out: str
+    steps: int | None = None
+    minutes: float | None = None
     learning_rate: float = 5e-4
     backbone_learning_rate: float = 1.5e-4
     weight_decay: float = 0.05
     warmup_steps: int = 200
-    box_share: float = 0.5
-    max_corrections: int = 3
-    one_round_share: float = 0.2
+    clip_norm: float = 1.0
     ema_decay: float = 0.998
     checkpoint_minutes: float = 5.0
+    checkpoint_steps: int | None = None
+    val_photos: int = 100
+    val_minutes: float | None = None
     log_steps: int = 50
     workers: int = 1
+    precision: Literal["bf16", "fp32"] = "bf16"
+    compile: bool = False
     seed: int = 0
     device: str = "cpu"
     licence: str = "research and demonstration"
     data: DataConfig = field(default_factory=DataConfig)
 
     def __post_init__(self) -> None:
-        for name in ("steps", "minutes", "warmup_steps", "log_steps"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be positive; got {getattr(self, name)}.")
-        for name in ("box_share", "one_round_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must lie in 0 to 1; got {getattr(self, name)}.")
+        if self.steps is None and self.minutes is None:
+            object.__setattr__(self, "steps", DEFAULT_STEPS)
+        for name in POSITIVE:
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"{name} must be positive; got {value}.")
+        for name in ("workers", "val_photos", "weight_decay", "seed"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative; got {getattr(self, name)}.")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay must be at least 0 and below 1; got {self.ema_decay}.")
+        if self.precision not in ("bf16", "fp32"):
+            raise ValueError(f"precision must be bf16 or fp32; got {self.precision!r}.")
+
+    def settings(self) -> dict[str, str]:
+        """Return all settings as text; ``data`` is the folder."""
+        settings = dataclasses.asdict(self)
+        data = settings.pop("data")
+        merged = {"stage": self.stage, **settings, **data, "image_size": data["image_size"]}
+        return {key: str(value) for key, value in merged.items()}
 
     def fixed(self) -> dict[str, str]:
         """Return, as text, the settings that a resumed run may not change."""
-        settings = dataclasses.asdict(self)
-        settings |= settings.pop("data")
-        return {key: str(value) for key, value in settings.items() if key not in MAY_CHANGE}
+        return {key: value for key, value in self.settings().items() if key not in MAY_CHANGE}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskConfig(RunConfig):
+    """What the stages that learn from masks are told.
+
+    Attributes:
+        box_share: Share of first prompts that are boxes; the others are clicks.
+        max_corrections: Correction clicks after the first prompt, at most.
+        one_round_share: Share of the run, from its start, without correction clicks.
+        keep_mask_share: Share of correction clicks that come with the mask before them.
+        iou_weight: Of predicted IoU's loss; SAM has 1, a short training ranks masks badly so.
+        other_masks_weight: Of all three multimask outputs, beside the one with the least loss.
+    """
+
+    box_share: float = 0.5
+    max_corrections: int = 3
+    one_round_share: float = 0.2
+    keep_mask_share: float = 0.7
+    iou_weight: float = 4.0
+    other_masks_weight: float = 0.15
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("box_share", "one_round_share", "keep_mask_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must lie in 0 to 1; got {getattr(self, name)}.")
+        for name in ("max_corrections", "iou_weight", "other_masks_weight"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative; got {getattr(self, name)}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherConfig(MaskConfig):
+    """Train a whole model on masks.
+
+    Attributes:
+        encoder: The image encoder: deit_tiny, tiny_vit, sam_vit_b, sam_vit_l or sam_vit_h.
+        image_size: Side of the input frame, pixels; a multiple of 32.
+        pads_to_square: Whether the encoder sees the whole square frame; by default only where it
+            must (sam_vit_b, _l, _h).
+        draws_prompts: Whether the model takes prompts as a drawn mask, too.
+        backbone: Classifier weights to start the backbone from (safetensors, timm's names).
+    """
+
+    stage: ClassVar[str] = "teacher"
+
+    out: str = "runs/teacher"
+    encoder: str = "deit_tiny"
+    image_size: int = DEFAULT_IMAGE_SIZE
+    pads_to_square: bool | None = None
+    draws_prompts: bool = True
+    backbone: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoupledConfig(MaskConfig):
+    """Train a student's encoder and decoder together from the start (MobileSAM, section 3.1).
+
+    The baseline that decoupled distillation is compared with.
+
+    Attributes:
+        student: The student's image encoder.
+        teacher: Name or path of a model whose prompt encoder and mask decoder, input frame and
+            ways with prompts the student starts with; by default they start untrained.
+        image_size: Side of the input frame, pixels; by default the teacher's, or 512.
+        draws_prompts: Whether the model takes prompts as a drawn mask, too; by default as the
+            teacher does, or yes.
+        backbone: Classifier weights to start the backbone from (safetensors, timm's names).
+        freeze: What is not trained: nothing, image_encoder, or decoder (with it the prompt
+            encoder).
+    """
+
+    stage: ClassVar[str] = "coupled"
+
+    out: str = "runs/coupled"
+    student: str = "tiny_vit"
+    teacher: str | None = None
+    image_size: int | None = None
+    draws_prompts: bool | None = None
+    backbone: str | None = None
+    backbone_learning_rate: float = 5e-4
+    freeze: Literal["nothing", "image_encoder", "decoder"] = "nothing"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_freeze(self.freeze)
+        given = {"image_size": self.image_size, "draws_prompts": self.draws_prompts}
+        set_too = [name for name, value in given.items() if value is not None]
+        if self.teacher and set_too:
+            raise ValueError(
+                f"{' and '.join(set_too)} come from the teacher {self.teacher!r}; "
+                "leave them out, or leave out the teacher."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillConfig(RunConfig):
+    """Teach a student's image encoder its teacher's image embeddings (MobileSAM, section 3.2).
+
+    The mean squared error between the two embeddings is all that is learnt from; prompt encoder
+    and mask decoder are the teacher's and stay as they are, so masks are not needed.
+
+    Attributes:
+        teacher: Name of a model, or path of a checkpoint.
+        student: The student's image encoder.
+        backbone: Classifier weights to start the backbone from (safetensors, timm's names).
+        cache: Folder for the teacher's embeddings, computed once and in half precision; photos
+            are then taken as they are. Without it the teacher runs along, and photos are
+            cropped, flipped and recoloured.
+    """
+
+    stage: ClassVar[str] = "distill"
+
+    out: str = "runs/distill"
+    teacher: str
+    student: str = "tiny_vit"
+    backbone: str | None = None
+    cache: str | None = "runs/embeddings"
+    learning_rate: float = 1e-3
+    backbone_learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig(MaskConfig):
+    """Train encoder and decoder of an earlier model together on masks.
+
+    Attributes:
+        init: The model to start from: its name, or the path of a checkpoint, the official ones
+            and those of the other stages alike.
+        image_size: Side of the input frame, pixels; by default as before.
+        freeze: What is not trained: nothing, image_encoder, or decoder (with it the prompt
+            encoder).
+    """
+
+    stage: ClassVar[str] = "finetune"
+
+    out: str = "runs/finetune"
+    init: str
+    image_size: int | None = None
+    freeze: Literal["nothing", "image_encoder", "decoder"] = "nothing"
+    learning_rate: float = 2e-4
+    backbone_learning_rate: float = 1e-4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_freeze(self.freeze)
+
+
+def _check_freeze(freeze: str) -> None:
+    if freeze not in ("nothing", "image_encoder", "decoder"):
+        raise ValueError(f"freeze must be nothing, image_encoder or decoder; got {freeze!r}.")

@@ -1,56 +1,24 @@
-"""From photos and label maps to batches: zoomed crops, flips, colour changes, targets."""
+"""Endless batches of photos and masks, the same for any number of processes and workers."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageEnhance
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from mobilesam.modeling.image_encoder import EMBED_STRIDE
-from mobilesam.training.shards import IGNORE, Sample, Shards, masks_of
+from mobilesam.training.data_config import BUCKET_STEP, DataConfig
+from mobilesam.training.items import FULL, Item, Shape, make_item, make_photo, whole_photo
+from mobilesam.training.memory import InMemory
+from mobilesam.training.sources import Sample, SampleError, Source, open_source
 from mobilesam.transforms import LOW_RES_STRIDE
 
-SMALL_FIRST = 0.4  # power of a mask's area by which smaller ones are drawn before larger ones
-MAX_DRAWS = 1000  # photos for one batch
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """What a training batch is made of.
-
-    Attributes:
-        data: Folder with the tar shards.
-        image_size: Side of the input frame, pixels.
-        images_per_batch: Photos per step and process; all of one aspect ratio.
-        masks_per_image: Object masks drawn from each photo.
-        max_zoom: Crops show between the whole photo and 1 / ``max_zoom`` of its sides.
-        whole_photo_share: Share of photos that are not cropped.
-        min_mask_share: Masks smaller than this share of a crop are not asked for.
-        set_weights: How often a photo of a set is drawn, relative to once per pass.
-    """
-
-    data: str = "../shared/data"
-    image_size: int = 384
-    images_per_batch: int = 5
-    masks_per_image: int = 5
-    max_zoom: float = 2.5
-    whole_photo_share: float = 0.35
-    min_mask_share: float = 0.0015
-    set_weights: tuple[tuple[str, float], ...] = (
-        ("duts_tr", 0.5),
-        ("coco_sub", 10.0),
-        ("coco_person", 2.5),
-        ("ccp", 2.5),
-        ("car_parts", 2.5),
-        ("bsds500", 1.5),
-        ("human290", 1.5),
-        ("animals", 1.5),
-    )
+MAX_DRAWS = 1000  # photos for one place in a batch
+PREFETCH = 2  # batches that each worker has ready
 
 
 @dataclass
@@ -58,10 +26,11 @@ class Batch:
     """One training step's photos and masks.
 
     Attributes:
-        pixels: (I, 3, h, w) uint8 RGB, h and w multiples of 16.
-        targets: (I * K, h/4, w/4) float32 share of each low-res cell that the mask covers.
-        valid: (I * K, h/4, w/4) float32, 0 where the label map says ignore.
-        boxes: (I * K, 4) tight x0, y0, x1, y1 of each mask in the input frame.
+        pixels: (I, 3, h, w) uint8 RGB, h and w multiples of 32.
+        targets: (I * K, h/4, w/4) share of each low-res cell that the mask covers. From a loader
+            uint8, 255 for all of it, a quarter of the memory; after ``to`` float32 in 0..1.
+        valid: (I * K, h/4, w/4), 0 where the label map says ignore; bool, then float32.
+        boxes: (I * K, 4) float32, tight x0, y0, x1, y1 of each mask in the input frame.
     """
 
     pixels: torch.Tensor
@@ -70,180 +39,295 @@ class Batch:
     boxes: torch.Tensor
 
     def to(self, device: torch.device) -> Batch:
-        """Move everything to a device."""
-        return Batch(*(t.to(device, non_blocking=True) for t in vars(self).values()))
+        """Move everything to a device; targets and valid become float32 there."""
+        pixels, targets, valid, boxes = (
+            tensor.to(device, non_blocking=True) for tensor in vars(self).values()
+        )
+        if targets.dtype == torch.uint8:
+            targets = targets.float() / FULL
+        return Batch(pixels, targets, valid.float(), boxes)
+
+    def pin_memory(self) -> Batch:
+        """Return it in memory from which a GPU copies quickly; a loader calls this."""
+        return Batch(*(tensor.pin_memory() for tensor in vars(self).values()))
 
 
-class TrainingBatches(IterableDataset):
-    """An endless stream of batches, reproducible from a seed.
+@dataclass
+class PhotoBatch:
+    """One step's photos, without masks.
 
-    Photos of one aspect ratio share a batch, so that nothing is padded.
+    Attributes:
+        pixels: (I, 3, h, w) uint8 RGB.
+        sizes: (I, 2) int64 (height, width) of the picture in the upper left corner; zeros beyond.
+        indices: (I,) int64 places in the source's samples.
     """
 
-    def __init__(self, config: DataConfig, seed: int) -> None:
-        self.config = config
-        self.seed = seed
-        self.shards = Shards(Path(config.data), "train")
+    pixels: torch.Tensor
+    sizes: torch.Tensor
+    indices: torch.Tensor
+
+    def to(self, device: torch.device) -> PhotoBatch:
+        """Move everything to a device."""
+        return PhotoBatch(*(t.to(device, non_blocking=True) for t in vars(self).values()))
+
+    def pin_memory(self) -> PhotoBatch:
+        """Return it in memory from which a GPU copies quickly; a loader calls this."""
+        return PhotoBatch(*(tensor.pin_memory() for tensor in vars(self).values()))
+
+
+class _Batches(IterableDataset):
+    """What batches with and without masks share: which photo comes when.
+
+    Everything in place ``p`` of step ``t``'s batch, counted over all processes, is drawn from a
+    generator of its own, made of (seed, t, p). So two processes see what one with twice the batch
+    sees, a resumed run sees what an unbroken one does, and the number of workers changes nothing.
+    """
+
+    def __init__(
+        self, config: DataConfig, seed: int, rank: int, world: int, first_step: int, masks: bool
+    ) -> None:
+        if not 0 <= rank < world or first_step < 0 or seed < 0:
+            raise ValueError(
+                "Expected 0 <= rank < world, first_step >= 0 and seed >= 0; "
+                f"got rank {rank}, world {world}, first_step {first_step}, seed {seed}."
+            )
+        self.config, self.seed = config, seed
+        self.rank, self.world, self.first_step = rank, world, first_step
+        self.source: Source = open_source(config.data, "train")
+        self.samples = self.source.samples[: config.limit]
         weights = dict(config.set_weights)
-        self.buckets: dict[tuple[int, int], list[Sample]] = {}
-        for sample in self.shards.samples:
-            if not sample.label_maps:
-                continue
-            self.buckets.setdefault(bucket_of(sample.size, config.image_size), []).append(sample)
-        self.bucket_weights = {
-            shape: np.array([weights.get(s.set_name, 1.0) for s in samples])
-            for shape, samples in self.buckets.items()
-        }
+        self._drawn = [
+            sample
+            for sample in self.samples
+            if weights.get(sample.set_name, 1.0) > 0 and (sample.has_masks or not masks)
+        ]
+        if not self._drawn:
+            raise ValueError(
+                f"None of the {len(self.samples)} photos in {config.data} can be trained with: "
+                f"{'they have no masks, or ' if masks else ''}their sets have weight 0. "
+                "Name other data, or raise limit or set_weights."
+            )
+        if config.in_memory:
+            self.source = InMemory(self.source, self.samples, masks=masks)
+        self._weights = np.array([weights.get(s.set_name, 1.0) for s in self._drawn])
+        self._everything = np.cumsum(self._weights)
+        buckets: dict[Shape, list[int]] = {}
+        for number, sample in enumerate(self._drawn):
+            buckets.setdefault(self._shape_of(sample), []).append(number)
+        self._shapes = sorted(buckets)
+        self._buckets = [np.array(buckets[shape]) for shape in self._shapes]
+        self._in_bucket = [np.cumsum(self._weights[bucket]) for bucket in self._buckets]
+        self._all_buckets = np.cumsum([weights[-1] for weights in self._in_bucket])
 
     @property
     def set_names(self) -> list[str]:
         """The data sets drawn from, in alphabetical order."""
-        return sorted({sample.set_name for sample in self.shards.samples})
+        return sorted({sample.set_name for sample in self._drawn})
 
-    def __iter__(self) -> Iterator[Batch]:
-        worker = torch.utils.data.get_worker_info()
-        rng = np.random.default_rng([self.seed, worker.id if worker else 0])
-        shapes = list(self.buckets)
-        totals = np.array([self.bucket_weights[shape].sum() for shape in shapes])
+    def __iter__(self) -> Iterator[Any]:
+        worker = get_worker_info()
+        step = self.first_step + (worker.id if worker else 0)
         while True:
-            shape = shapes[rng.choice(len(shapes), p=totals / totals.sum())]
-            yield self._batch(shape, rng)
+            yield self.batch(step)
+            step += worker.num_workers if worker else 1
 
-    def _batch(self, shape: tuple[int, int], rng: np.random.Generator) -> Batch:
-        weights = self.bucket_weights[shape]
-        items: list[tuple[np.ndarray, ...]] = []
+    def batch(self, step: int) -> Any:
+        """Return this process's batch of a step."""
+        raise NotImplementedError
+
+    def _shape_of(self, sample: Sample) -> Shape:
+        return bucket_of(sample.size, self.config.image_size)
+
+    def _items(self, step: int) -> tuple[Shape, list[tuple[Sample, Any]]]:
+        """Return the shape of a step's batch, and this process's photos of it."""
+        # Zeros at the end of a seed change nothing: places are counted from 1.
+        bucket = _pick(self._all_buckets, np.random.default_rng([self.seed, step]))
+        shape = self._shapes[bucket]
+        first = 1 + self.rank * self.config.images_per_batch
+        return shape, [
+            self._item(bucket, np.random.default_rng([self.seed, step, place]))
+            for place in range(first, first + self.config.images_per_batch)
+        ]
+
+    def _item(self, bucket: int, rng: np.random.Generator) -> tuple[Sample, Any]:
         for _ in range(MAX_DRAWS):
-            if len(items) == self.config.images_per_batch:
-                break
-            sample = self.buckets[shape][rng.choice(len(weights), p=weights / weights.sum())]
-            item = self._item(sample, shape, rng)
-            if item is not None:
-                items.append(item)
-        else:
-            raise ValueError(
-                f"{MAX_DRAWS} photos of about {shape[1]}×{shape[0]} gave too few masks over "
-                f"{self.config.min_mask_share:.2%} of the crop; lower min_mask_share."
-            )
-        pixels, targets, valid, boxes = zip(*items, strict=True)
+            number = self._buckets[bucket][_pick(self._in_bucket[bucket], rng)]
+            try:
+                made = self._make(self._drawn[number], self._shapes[bucket], rng)
+            except SampleError:  # said by the source
+                continue
+            if made is not None:
+                return self._drawn[number], made
+        height, width = self._shapes[bucket]
+        raise ValueError(
+            f"{MAX_DRAWS} photos of about {width}×{height} were damaged, or showed no mask over "
+            f"{self.config.min_mask_share:.2%} of the frame; lower min_mask_share, or name other "
+            "data."
+        )
+
+    def _make(self, sample: Sample, shape: Shape, rng: np.random.Generator) -> Any:
+        raise NotImplementedError
+
+
+class TrainingBatches(_Batches):
+    """Photos with masks: an endless stream of ``Batch``, reproducible from a seed.
+
+    Photos of one aspect ratio share a batch, so that nothing is padded.
+
+    Args:
+        config: What batches are made of.
+        seed: Of everything drawn.
+        rank: This process's number of ...
+        world: ... so many, each of which makes its own part of every step's batch.
+        first_step: The step of the first batch.
+
+    Raises:
+        FileNotFoundError: If there is no training data.
+        ValueError: If none of it has masks, or an argument is out of range.
+    """
+
+    def __init__(
+        self, config: DataConfig, seed: int, rank: int = 0, world: int = 1, first_step: int = 0
+    ) -> None:
+        super().__init__(config, seed, rank, world, first_step, masks=True)
+
+    def _make(self, sample: Sample, shape: Shape, rng: np.random.Generator) -> Item | None:
+        def draw_donor() -> Sample:
+            return self._drawn[_pick(self._everything, rng)]
+
+        return make_item(self.source, sample, shape, self.config, draw_donor, rng)
+
+    def batch(self, step: int) -> Batch:
+        """Return this process's batch of a step."""
+        shape, drawn = self._items(step)
+        count, per_image = len(drawn), self.config.masks_per_image
+        low_res = (shape[0] // LOW_RES_STRIDE, shape[1] // LOW_RES_STRIDE)
+        pixels = np.empty((count, *shape, 3), np.uint8)
+        targets = np.empty((count, per_image, *low_res), np.uint8)
+        valid = np.empty((count, per_image, *low_res), bool)
+        boxes = np.empty((count, per_image, 4), np.float32)
+        for place, (_, item) in enumerate(drawn):
+            pixels[place], targets[place] = item.pixels, item.targets
+            valid[place], boxes[place] = item.valid, item.boxes
         return Batch(
-            torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2),
-            torch.from_numpy(np.concatenate(targets)),
-            torch.from_numpy(np.concatenate(valid)),
-            torch.from_numpy(np.concatenate(boxes)),
+            torch.from_numpy(pixels).permute(0, 3, 1, 2),
+            torch.from_numpy(targets).flatten(0, 1),
+            torch.from_numpy(valid).flatten(0, 1),
+            torch.from_numpy(boxes).flatten(0, 1),
         )
 
-    def _item(
-        self, sample: Sample, shape: tuple[int, int], rng: np.random.Generator
-    ) -> tuple[np.ndarray, ...] | None:
-        label_maps = self.shards.label_maps(sample)
-        found = masks_of(label_maps)
-        if not found:
-            return None
-        window = self._window(label_maps, found, sample.size, rng)
-        flip = rng.random() < 0.5
-        crops = [_crop(labels, window, flip) for labels in label_maps]
-        least = self.config.min_mask_share * crops[0].size
-        inside = [found for found in masks_of(crops) if found[2] >= least]
-        if not inside:
-            return None
-        areas = np.array([area for _, _, area in inside], dtype=np.float64)
-        chosen = _draw(areas, self.config.masks_per_image, rng)
-        targets, valid, boxes = zip(
-            *(_target(crops[inside[i][0]], inside[i][1], shape) for i in chosen), strict=True
-        )
-        photo = self.shards.photo(sample).crop(window)
-        photo = photo.resize(shape[::-1], Image.Resampling.BILINEAR)
-        photo = _change_colours(photo, rng)
-        pixels = np.asarray(photo)
-        pixels = pixels[:, ::-1] if flip else pixels
-        return np.ascontiguousarray(pixels), np.stack(targets), np.stack(valid), np.stack(boxes)
 
-    def _window(
+class PhotoBatches(_Batches):
+    """Photos alone: an endless stream of ``PhotoBatch``, drawn as ``TrainingBatches`` draws.
+
+    Args:
+        config: What batches are made of.
+        seed: Of everything drawn.
+        rank: This process's number of ...
+        world: ... so many, each of which makes its own part of every step's batch.
+        first_step: The step of the first batch.
+        square: For models that see the whole frame: a photo keeps its aspect ratio, and what
+            remains is zero. Else photos of one aspect ratio share a batch and fill it.
+        augment: Show parts of photos, mirrored and in other colours, as for masks; else whole
+            photos as ``canonical_pixels`` has them.
+
+    Raises:
+        FileNotFoundError: If there is no training data.
+        ValueError: If an argument is out of range.
+    """
+
+    def __init__(
         self,
-        label_maps: list[np.ndarray],
-        found: list[tuple[int, int, int]],
-        size: tuple[int, int],
-        rng: np.random.Generator,
-    ) -> tuple[int, int, int, int]:
-        """Choose x0, y0, x1, y1 of a crop round a point of some mask, small ones as often."""
-        height, width = size
-        if rng.random() < self.config.whole_photo_share:
-            return 0, 0, width, height
-        zoom = np.exp(rng.uniform(0, np.log(self.config.max_zoom)))
-        w, h = max(16, round(width / zoom)), max(16, round(height / zoom))
-        index, label, _ = found[rng.integers(len(found))]
-        ys, xs = np.nonzero(label_maps[index] == label)
-        at = rng.integers(len(ys))
-        x0 = int(np.clip(xs[at] - rng.uniform(0.2, 0.8) * w, 0, width - w))
-        y0 = int(np.clip(ys[at] - rng.uniform(0.2, 0.8) * h, 0, height - h))
-        return x0, y0, x0 + w, y0 + h
+        config: DataConfig,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        first_step: int = 0,
+        *,
+        square: bool,
+        augment: bool,
+    ) -> None:
+        self.square, self.augment = square, augment
+        super().__init__(config, seed, rank, world, first_step, masks=False)
+
+    def _shape_of(self, sample: Sample) -> Shape:
+        side = self.config.image_size
+        return (side, side) if self.square else bucket_of(sample.size, side)
+
+    def _make(self, sample: Sample, shape: Shape, rng: np.random.Generator) -> np.ndarray:
+        if not self.augment:
+            return whole_photo(self.source, sample, shape, self.square)
+        return make_photo(self.source, sample, shape, self.square, self.config, rng)
+
+    def batch(self, step: int) -> PhotoBatch:
+        """Return this process's batch of a step."""
+        shape, drawn = self._items(step)
+        pixels = np.zeros((len(drawn), *shape, 3), np.uint8)
+        for place, (_, photo) in enumerate(drawn):
+            pixels[place, : photo.shape[0], : photo.shape[1]] = photo
+        return PhotoBatch(
+            torch.from_numpy(pixels).permute(0, 3, 1, 2),
+            torch.tensor([photo.shape[:2] for _, photo in drawn]),
+            torch.tensor([sample.index for sample, _ in drawn]),
+        )
+
+
+def canonical_pixels(
+    source: Source, sample: Sample, image_size: int, square: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Show a whole photo, unchanged, in a frame as ``PhotoBatches`` has them.
+
+    Args:
+        source: What reads the photo.
+        sample: The photo.
+        image_size: Side of the input frame, pixels.
+        square: Whether the photo keeps its aspect ratio and the rest of the frame is zero.
+
+    Returns:
+        (3, h, w) uint8, and (2,) int64 (height, width) of the picture in it.
+
+    Raises:
+        SampleError: If the photo cannot be read.
+    """
+    shape = (image_size, image_size) if square else bucket_of(sample.size, image_size)
+    photo = whole_photo(source, sample, shape, square)
+    pixels = np.zeros((*shape, 3), np.uint8)
+    pixels[: photo.shape[0], : photo.shape[1]] = photo
+    return torch.from_numpy(pixels).permute(2, 0, 1), torch.tensor(photo.shape[:2])
 
 
 def bucket_of(size: tuple[int, int], image_size: int) -> tuple[int, int]:
     """Return the (h, w) that photos of about this aspect ratio are brought to in a batch."""
     scale = image_size / max(size)
-    steps = 2 * EMBED_STRIDE
-    h, w = (min(image_size, max(steps, round(side * scale / steps) * steps)) for side in size)
+    h, w = (
+        min(image_size, max(BUCKET_STEP, round(side * scale / BUCKET_STEP) * BUCKET_STEP))
+        for side in size
+    )
     return h, w
 
 
-def _crop(labels: np.ndarray, window: tuple[int, int, int, int], flip: bool) -> np.ndarray:
-    x0, y0, x1, y1 = window
-    crop = labels[y0:y1, x0:x1]
-    return crop[:, ::-1] if flip else crop
+def _pick(cumulative: np.ndarray, rng: np.random.Generator) -> int:
+    """Draw a number by its weight, from the weights added up."""
+    return int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))
 
 
-def _draw(areas: np.ndarray, wanted: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw the numbers of ``wanted`` masks, each once before any comes again.
+def training_loader(batches: IterableDataset, workers: int, pin_memory: bool = False) -> DataLoader:
+    """Return an endless loader of such batches, in the order of their steps.
 
-    Small masks go first more often, so that what is learned from is spread over log-area.
+    Args:
+        batches: What makes them.
+        workers: Processes that do so; with 0, this one does. They are forked where that is usual,
+            so that they share what is in memory.
+        pin_memory: Whether batches lie where a GPU copies them from quickly.
     """
-    odds = areas**-SMALL_FIRST
-    order = rng.choice(len(areas), len(areas), replace=False, p=odds / odds.sum())
-    return np.resize(order, wanted)
-
-
-def _target(
-    labels: np.ndarray, label: int, shape: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    mask = labels == label
-    rows, columns = np.nonzero(mask.any(1))[0], np.nonzero(mask.any(0))[0]
-    sx, sy = shape[1] / labels.shape[1], shape[0] / labels.shape[0]
-    box = np.array(
-        [columns[0] * sx, rows[0] * sy, (columns[-1] + 1) * sx, (rows[-1] + 1) * sy], np.float32
-    )
-    low_res = (shape[1] // LOW_RES_STRIDE, shape[0] // LOW_RES_STRIDE)
-    target = _cover(mask, low_res)
-    ignored = labels == IGNORE
-    valid = (
-        (_cover(ignored, low_res) < 0.5).astype(np.float32)
-        if ignored.any()
-        else np.ones_like(target)
-    )
-    return target, valid, box
-
-
-def _cover(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return the share of each cell that a mask covers, (h, w) float32 from ``size`` (w, h)."""
-    image = Image.fromarray(mask.astype(np.uint8) * 255)
-    return np.asarray(image.resize(size, Image.Resampling.BILINEAR), np.float32) / 255
-
-
-def _change_colours(photo: Image.Image, rng: np.random.Generator) -> Image.Image:
-    for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
-        if rng.random() < 0.5:
-            photo = enhance(photo).enhance(rng.uniform(0.7, 1.3))
-    return photo.convert("L").convert("RGB") if rng.random() < 0.03 else photo
-
-
-def training_loader(batches: TrainingBatches, workers: int) -> DataLoader:
-    """Return an endless loader of ``Batch``; several workers' batches differ."""
     return DataLoader(
         batches,
         batch_size=None,
         num_workers=workers,
-        prefetch_factor=4 if workers else None,
+        prefetch_factor=PREFETCH if workers else None,
         worker_init_fn=_one_thread if workers else None,
+        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
+        pin_memory=pin_memory,
     )
 
 

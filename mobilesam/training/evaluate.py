@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import pairwise
 
 import numpy as np
-import torch
 
 from mobilesam.masks import mask_iou, mask_to_box
 from mobilesam.modeling import Sam
 from mobilesam.predictor import ImageEmbedding, Predictor
-from mobilesam.training.shards import IGNORE, Shards, masks_of
+from mobilesam.training.clicks import innermost, next_click
+from mobilesam.training.sources import Objects, Sample, SampleError, Source
 
 MIN_MASK_SHARE = 0.002  # of the picture: smaller masks are not counted
+SIZE_CLASSES = (MIN_MASK_SHARE, 0.005, 0.01, 0.03, 0.1, 1.0)  # bounds, shares of the picture
 MAX_CLICKS = 5
+CALIBRATION_BINS = 10
 METRICS = {
     "box": "tight box",
     "click_1": "1 click, highest predicted IoU of three",
@@ -25,6 +27,7 @@ METRICS = {
     "click_5": "5 clicks",
     "box_itself": "the box itself",
 }
+PREDICTED = {"click_1": "1 click", "box": "tight box"}  # prompts whose predicted IoU is recorded
 
 
 @dataclass(frozen=True)
@@ -34,66 +37,108 @@ class Row:
     Attributes:
         key: The photo's key.
         set_name: Its data set.
+        index: Which of the photo's masks.
         share: The mask's share of the picture.
         iou: Metric name to IoU, 0 to 1.
-        predicted_iou: What the model thought of its one-click mask.
+        predicted_iou: What the model thought of its mask, for each prompt of ``PREDICTED``.
     """
 
     key: str
     set_name: str
+    index: int
     share: float
     iou: dict[str, float]
-    predicted_iou: float
+    predicted_iou: dict[str, float]
 
 
 def evaluate(
     model: Sam,
-    shards: Shards,
+    source: Source,
     *,
     limit: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Row]:
     """Measure ``model`` on every mask larger than 0.2 % of its picture.
 
+    A photo that cannot be read is left out.
+
     Args:
         model: Prepared for inference.
-        shards: The split.
+        source: The split.
         limit: Take only the first so many photos.
         progress: Called with photos done and photos in all.
     """
     predictor = Predictor(model)
-    samples = shards.samples[:limit]
+    samples = source.samples[:limit]
     rows: list[Row] = []
-    for number, sample in enumerate(samples):
-        label_maps = shards.label_maps(sample)
-        embedding = predictor.encode(shards.photo(sample))
-        for index, label, area in masks_of(label_maps):
-            labels = label_maps[index]
-            share = area / labels.size
-            if share > MIN_MASK_SHARE:
-                iou, predicted = _measure(predictor, embedding, labels == label, labels != IGNORE)
-                rows.append(Row(sample.key, sample.set_name, share, iou, predicted))
+    for done, sample in enumerate(samples, start=1):
+        with suppress(SampleError):  # said by the source
+            objects = source.objects(sample)
+            if counted_masks(objects, sample.size):
+                embedding = predictor.encode(source.photo(sample))
+                rows += [row for row, _ in measure_photo(predictor, embedding, sample, objects)]
         if progress:
-            progress(number + 1, len(samples))
+            progress(done, len(samples))
     return rows
 
 
-def _measure(
-    predictor: Predictor, embedding: ImageEmbedding, truth: np.ndarray, valid: np.ndarray
+def counted_masks(objects: Objects, size: tuple[int, int]) -> list[int]:
+    """Return the indices of the masks larger than 0.2 % of a (height, width) picture."""
+    return [int(i) for i in np.flatnonzero(objects.areas > MIN_MASK_SHARE * size[0] * size[1])]
+
+
+def measure_photo(
+    predictor: Predictor, embedding: ImageEmbedding, sample: Sample, objects: Objects
+) -> Iterator[tuple[Row, np.ndarray]]:
+    """Measure each counted mask of a photo.
+
+    Yields:
+        What the mask measured, and the (H, W) bool mask that its tight box gave.
+    """
+    height, width = sample.size
+    for index in counted_masks(objects, sample.size):
+        truth, valid = objects.mask(index), objects.valid(index)
+        boxed, box_iou = box_mask(predictor, embedding, truth)
+        clicked, predicted = _measure_clicks(predictor, embedding, truth, valid)
+        iou = {
+            "box": mask_iou(boxed, truth, valid),
+            **clicked,
+            "box_itself": mask_iou(_box_itself(truth), truth, valid),
+        }
+        row = Row(
+            key=sample.key,
+            set_name=sample.set_name,
+            index=index,
+            share=float(objects.areas[index]) / (height * width),
+            iou={metric: iou[metric] for metric in METRICS},
+            predicted_iou={"click_1": predicted, "box": box_iou},
+        )
+        yield row, boxed
+
+
+def box_mask(
+    predictor: Predictor, embedding: ImageEmbedding, truth: np.ndarray
+) -> tuple[np.ndarray, float]:
+    """Return the (H, W) bool mask for the tight box of ``truth``, and its predicted IoU."""
+    answer = predictor.predict(embedding, box=mask_to_box(truth), multimask_output=False)
+    return answer.mask(0), float(answer.iou_predictions[0])
+
+
+def _box_itself(truth: np.ndarray) -> np.ndarray:
+    x0, y0, x1, y1 = (int(v) for v in mask_to_box(truth))
+    inside = np.zeros_like(truth)
+    inside[y0:y1, x0:x1] = True
+    return inside
+
+
+def _measure_clicks(
+    predictor: Predictor, embedding: ImageEmbedding, truth: np.ndarray, valid: np.ndarray | None
 ) -> tuple[dict[str, float], float]:
-    box = mask_to_box(truth)
-    boxed = predictor.predict(embedding, box=box, multimask_output=False).mask(0)
-    itself = np.zeros_like(truth)
-    itself[int(box[1]) : int(box[3]), int(box[0]) : int(box[2])] = True
+    """Click up to five times; returns the IoU by metric, and the first mask's predicted IoU."""
     points, labels = [innermost(truth)], [1]
     first = predictor.predict(embedding, points, labels, multimask_output=True)
     three = [mask_iou(mask, truth, valid) for mask in first.masks]
-    result = {
-        "box": mask_iou(boxed, truth, valid),
-        "click_1": three[first.best],
-        "click_1_oracle": max(three),
-        "box_itself": mask_iou(itself, truth, valid),
-    }
+    result = {"click_1": three[first.best], "click_1_oracle": max(three)}
     mask, logits = first.masks[first.best], first.low_res_logits[first.best]
     for clicks in range(2, MAX_CLICKS + 1):
         point, label = next_click(mask, truth, valid)
@@ -102,117 +147,120 @@ def _measure(
             embedding, points, labels, mask_input=logits, multimask_output=False
         )
         mask, logits = step.mask(0), step.low_res_logits[0]
-        if clicks in (3, 5):
+        if f"click_{clicks}" in METRICS:
             result[f"click_{clicks}"] = mask_iou(mask, truth, valid)
     return result, float(first.iou_predictions[first.best])
 
 
-def innermost(region: np.ndarray) -> tuple[float, float]:
-    """Return the x, y of a non-empty (H, W) region's pixel that lies farthest from its edge."""
-    point, _ = _innermost_and_depth(region)
-    return point
-
-
-def _innermost_and_depth(region: np.ndarray) -> tuple[tuple[float, float], float]:
-    """Return the innermost pixel's x, y and its squared distance from the region's edge."""
-    x0, y0, x1, y1 = (int(v) for v in mask_to_box(region))
-    distance = squared_distance_inside(region[y0:y1, x0:x1])
-    row, column = np.unravel_index(int(distance.argmax()), distance.shape)
-    return (float(x0 + column), float(y0 + row)), float(distance[row, column])
-
-
-def next_click(
-    mask: np.ndarray, truth: np.ndarray, valid: np.ndarray
-) -> tuple[tuple[float, float], int]:
-    """Return the point in the middle of the largest error, and its label.
-
-    A mask without an error gets its innermost pixel again.
-    """
-    best_depth, best = 0.0, None
-    for region, label in ((truth & ~mask & valid, 1), (mask & ~truth & valid, 0)):
-        if region.any():
-            point, depth = _innermost_and_depth(region)
-            if depth > best_depth:
-                best_depth, best = depth, (point, label)
-    return best or (innermost(truth), 1)
-
-
-def squared_distance_inside(region: np.ndarray) -> np.ndarray:
-    """Return each pixel's squared distance to the nearest pixel outside an (H, W) region, exact.
-
-    Beyond the array everything counts as outside. First along columns, then along rows
-    (Felzenszwalb and Huttenlocher, 2012, without their lower envelope: regions here are small).
-    """
-    padded = torch.from_numpy(np.pad(region, 1))
-    height, width = padded.shape
-    rows = torch.arange(height)[:, None].expand(height, width)
-    outside = torch.where(padded, torch.tensor(-height * 2), rows)
-    above = rows - outside.cummax(0).values
-    below = (
-        torch.where(padded, torch.tensor(height * 3), rows).flip(0).cummin(0).values.flip(0) - rows
-    )
-    squared = torch.minimum(above, below).float().square()  # (H, W): along the column
-    offsets = torch.arange(width).float()
-    offsets = (offsets[:, None] - offsets[None]).square()  # (W, W)
-    out = torch.stack([(row[None] + offsets).amin(1) for row in squared])
-    return out[1:-1, 1:-1].numpy()
-
-
 def summarise(rows: Iterable[Row]) -> dict[str, dict[str, float]]:
-    """Return set name (and ``overall``) to mean IoU of each metric, and the count of masks."""
+    """Average the rows over all masks, and over each set's.
+
+    Returns:
+        Set name (first of all ``overall``) to ``masks``, their number; the mean IoU of each of
+        ``METRICS``; and ``predicted_iou_error`` and ``box_predicted_iou_error``, by how much the
+        predicted IoU of one click and of the box is off on average.
+
+    Raises:
+        ValueError: If there is no row.
+    """
     rows = list(rows)
+    if not rows:
+        raise ValueError(
+            "No mask was measured: none is larger than "
+            f"{100 * MIN_MASK_SHARE:g} % of its picture; take more photos, or another split."
+        )
     groups = {"overall": rows}
     for row in rows:
         groups.setdefault(row.set_name, []).append(row)
-    summary = {}
-    for name, members in groups.items():
-        means = {metric: float(np.mean([row.iou[metric] for row in members])) for metric in METRICS}
-        error = np.mean([abs(row.predicted_iou - row.iou["click_1"]) for row in members])
-        summary[name] = {"masks": len(members), **means, "predicted_iou_error": float(error)}
-    return summary
+    return {
+        name: {
+            "masks": len(members),
+            **mean_iou(members),
+            "predicted_iou_error": calibration(members, "click_1").mean_absolute_error,
+            "box_predicted_iou_error": calibration(members, "box").mean_absolute_error,
+        }
+        for name, members in groups.items()
+    }
 
 
-def as_table(summary: dict[str, dict[str, float]]) -> str:
-    """Return the summary as a Markdown table."""
-    columns = [*METRICS, "predicted_iou_error"]
-    titles = [*METRICS.values(), "|predicted - true IoU|, 1 click"]
-    lines = [
-        "| set | masks | " + " | ".join(titles) + " |",
-        "|---|--:" + "|--:" * len(columns) + "|",
-    ]
-    for name, values in summary.items():
-        cells = " | ".join(f"{values[column]:.3f}" for column in columns)
-        lines.append(f"| {name} | {values['masks']} | {cells} |")
-    return "\n".join(lines)
+def mean_iou(rows: Sequence[Row]) -> dict[str, float]:
+    """Return the mean IoU of each of ``METRICS`` over at least one row."""
+    return {metric: float(np.mean([row.iou[metric] for row in rows])) for metric in METRICS}
 
 
-def write_report(rows: list[Row], out: Path, title: str) -> str:
-    """Write ``val.json``, ``val.md`` and ``val.png`` into ``out``; returns the table."""
-    import matplotlib
+def by_size(rows: Sequence[Row]) -> list[dict[str, float]]:
+    """Average the rows of each size class.
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
+    Returns:
+        For each class ``above`` and ``up_to``, shares of the picture; ``masks``; and, unless that
+        is 0, the mean IoU of each of ``METRICS``.
+    """
+    classes = []
+    for above, up_to in pairwise(SIZE_CLASSES):
+        members = [row for row in rows if above < row.share <= up_to]
+        means = mean_iou(members) if members else {}
+        classes.append({"above": above, "up_to": up_to, "masks": len(members), **means})
+    return classes
 
-    out.mkdir(parents=True, exist_ok=True)
-    summary = summarise(rows)
-    table = as_table(summary)
-    (out / "val.json").write_text(
-        json.dumps({"title": title, "summary": summary, "masks": [vars(r) for r in rows]}, indent=1)
+
+@dataclass(frozen=True)
+class CalibrationBin:
+    """The masks whose predicted IoU lies in one interval.
+
+    Attributes:
+        above: The interval's lower bound; belongs to it only where it is 0.
+        up_to: Its upper bound, which belongs to it.
+        masks: How many.
+        predicted: Their mean predicted IoU; None if there are none.
+        true: Their mean true IoU; None if there are none.
+    """
+
+    above: float
+    up_to: float
+    masks: int
+    predicted: float | None
+    true: float | None
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How far predicted IoU can be believed.
+
+    Attributes:
+        mean_absolute_error: By how much the predicted IoU is off, mean over the masks.
+        expected_calibration_error: By how much a bin's mean predicted IoU is off its mean true
+            IoU, mean over the bins weighted by their masks: errors within a bin cancel out.
+        bins: Of equal width, from 0 to 1.
+    """
+
+    mean_absolute_error: float
+    expected_calibration_error: float
+    bins: tuple[CalibrationBin, ...]
+
+
+def calibration(rows: Sequence[Row], prompt: str) -> Calibration:
+    """Compare the predicted with the true IoU.
+
+    Args:
+        rows: At least one.
+        prompt: A key of ``PREDICTED``.
+    """
+    predicted = np.array([row.predicted_iou[prompt] for row in rows])
+    true = np.array([row.iou[prompt] for row in rows])
+    # a network's predictions may leave 0 to 1 by a little: those belong to the outermost bins
+    which = np.clip(np.ceil(predicted * CALIBRATION_BINS) - 1, 0, CALIBRATION_BINS - 1)
+    bins, gaps = [], 0.0
+    for number in range(CALIBRATION_BINS):
+        here = which == number
+        bounds = number / CALIBRATION_BINS, (number + 1) / CALIBRATION_BINS
+        if not here.any():
+            bins.append(CalibrationBin(*bounds, 0, None, None))
+            continue
+        means = float(predicted[here].mean()), float(true[here].mean())
+        bins.append(CalibrationBin(*bounds, int(here.sum()), *means))
+        gaps += here.sum() * abs(means[0] - means[1])
+    return Calibration(
+        mean_absolute_error=float(np.abs(predicted - true).mean()),
+        expected_calibration_error=float(gaps / len(rows)),
+        bins=tuple(bins),
     )
-    (out / "val.md").write_text(f"{title}\n\n{table}\n")
-    figure, (bars, scatter) = plt.subplots(1, 2, figsize=(12, 4.5), width_ratios=(2, 1))
-    metrics = list(METRICS)
-    for offset, metric in enumerate(metrics):
-        heights = [values[metric] for values in summary.values()]
-        at = np.arange(len(summary)) + offset * 0.13
-        bars.bar(at, heights, width=0.13, label=METRICS[metric])
-    bars.set_xticks(np.arange(len(summary)) + 0.33, list(summary))
-    bars.set(ylabel="mean IoU", ylim=(0, 1), title=title)
-    bars.legend(fontsize=7, ncols=3, loc="lower left")
-    shares = [100 * row.share for row in rows]
-    scatter.scatter(shares, [row.iou["box"] for row in rows], s=4, alpha=0.4)
-    scatter.set(xscale="log", xlabel="mask, % of the picture", ylabel="IoU, tight box", ylim=(0, 1))
-    figure.tight_layout()
-    figure.savefig(out / "val.png", dpi=120)
-    plt.close(figure)
-    return table

@@ -11,8 +11,6 @@ FOCAL_GAMMA = 2.0
 FOCAL_ALPHA = 0.5
 FOCAL_EXTENT = 4.0  # the focal loss is a mean over so many times the mask's own area,
 FOCAL_MIN_SHARE = 1 / 32  # over at least so much of the picture, and at most all of it
-OTHER_MASKS_WEIGHT = 0.15  # of all multimask outputs, so that choosing the wrong one costs less
-IOU_WEIGHT = 4.0  # SAM: 1; a short training ranks its masks badly with that
 SMALL_SHARE = 0.02  # of the picture; for the log
 
 
@@ -62,11 +60,15 @@ def prompt_loss(
     targets: torch.Tensor,
     valid: torch.Tensor,
     single_click: torch.Tensor,
+    *,
+    iou_weight: float,
+    other_masks_weight: float,
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Combine the four outputs' losses into one.
 
     The single-mask output is always trained, at half weight for a lone click, which is ambiguous.
-    Of the multimask outputs the one with the least loss is. Predicted IoU is trained on all four.
+    Of the multimask outputs the one with the least loss is, and a little of all three, so that
+    choosing the wrong one costs less. Predicted IoU is trained on all four.
 
     Args:
         logits: (B, 4, h, w).
@@ -74,6 +76,8 @@ def prompt_loss(
         targets: (B, h, w).
         valid: (B, h, w).
         single_click: (B,) bool.
+        iou_weight: Of predicted IoU's squared error.
+        other_masks_weight: Of the sum of the multimask outputs' losses.
 
     Returns:
         The scalar loss, and what to log.
@@ -81,15 +85,16 @@ def prompt_loss(
     losses = mask_losses(logits, targets, valid)
     single, multi = losses[:, 0], losses[:, 1:]
     best, best_index = multi.min(dim=1)
-    masks = single * torch.where(single_click, 0.5, 1.0) + best + OTHER_MASKS_WEIGHT * multi.sum(1)
+    masks = single * torch.where(single_click, 0.5, 1.0) + best + other_masks_weight * multi.sum(1)
     iou = true_iou(logits, targets, valid)
     iou_loss = F.mse_loss(iou_predictions.float(), iou)
-    small = targets.mean((1, 2)) < SMALL_SHARE
+    small = (targets.mean((1, 2)) < SMALL_SHARE).float()
     logged = {
         "mask_loss": masks.mean().detach(),
         "iou_loss": iou_loss.detach(),
         "iou_single": iou[:, 0].mean(),
-        "iou_small": iou[small, 0].sum() / small.sum().clamp(min=1),
+        "iou_small": (iou[:, 0] * small).sum() / small.sum().clamp(min=1),
         "iou_best": iou[:, 1:].gather(1, best_index[:, None]).mean(),
+        "iou_error": (iou_predictions.detach().float() - iou).abs().mean(),
     }
-    return masks.mean() + IOU_WEIGHT * iou_loss, logged
+    return masks.mean() + iou_weight * iou_loss, logged

@@ -1,0 +1,132 @@
+"""What a run leaves to read: log.csv and val.csv, their curves, and a report."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+LOG = "log.csv"
+VALIDATION = "val.csv"
+CURVES = "curves.png"
+REPORT = "report.md"
+LOSSES = ("loss", "mse")  # how a loss's column ends
+SHARES = ("iou", "cosine")  # how a column begins that lies in 0 to 1
+NOT_METRICS = ("step", "minutes", "masks", "box_itself")  # columns of val.csv
+
+
+def append_row(path: Path, row: Mapping[str, float]) -> None:
+    """Add a row to a CSV file, which begins with the row's names."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(row))
+        if new:
+            writer.writeheader()
+        writer.writerow({key: f"{value:.6g}" for key, value in row.items()})
+
+
+def in_words(row: Mapping[str, float]) -> str:
+    """Say a row in one line."""
+    return "  ".join(f"{key} {value:.4g}" for key, value in row.items())
+
+
+def read_rows(path: Path) -> list[dict[str, float]]:
+    """Read a CSV file of numbers; none if there is no such file."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def drop_rows_after(path: Path, step: int) -> None:
+    """Forget the rows beyond a step: the run was cut off and goes on from there."""
+    rows = read_rows(path)
+    kept = [row for row in rows if row["step"] <= step]
+    if len(kept) == len(rows):
+        return
+    part = path.with_name(path.name + ".part")
+    part.unlink(missing_ok=True)
+    for row in kept:
+        append_row(part, row)
+    if kept:
+        os.replace(part, path)
+    else:
+        path.unlink()
+
+
+def draw_curves(out: Path, title: str) -> None:
+    """Draw what log.csv and val.csv in ``out`` say into curves.png."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    log, validation = read_rows(out / LOG), read_rows(out / VALIDATION)
+    names = list(log[0]) if log else []
+    losses = [name for name in names if name.endswith(LOSSES)]
+    shares = [name for name in names if name.startswith(SHARES) and name not in losses]
+    metrics = [name for name in (validation[0] if validation else {}) if name not in NOT_METRICS]
+    figure, panels = plt.subplots(2, 3, figsize=(15, 7.5), sharex=True, layout="constrained")
+    (top_left, top, top_right), (left, bottom, right) = panels
+    _draw(top_left, log, losses)
+    top_left.set(title="losses", yscale="log")
+    _draw(top, log, shares)
+    top.set(title="on training photos", ylim=(0, 1))
+    _draw(top_right, validation, metrics, marker="o")
+    top_right.set(title="on validation photos", ylim=(0, 1))
+    _draw(left, log, ["learning_rate"])
+    left.set(ylim=(0, None), xlabel="step")
+    _draw(bottom, log, ["waiting_share"])
+    bottom.set(ylim=(0, 1), xlabel="step")
+    _draw(right, log, ["images_per_second"])
+    right.set(ylim=(0, None), xlabel="step")
+    figure.suptitle(title)
+    part = out / f"{CURVES}.part"
+    figure.savefig(part, dpi=110, format="png")
+    plt.close(figure)
+    os.replace(part, out / CURVES)
+
+
+def _draw(panel: Any, rows: list[dict[str, float]], names: list[str], **style: str) -> None:
+    """Draw columns over the steps; few rows as points, too."""
+    style = {"marker": "." if len(rows) < 30 else "", **style}
+    for name in names if rows else ():
+        values = [row[name] for row in rows]
+        panel.plot([row["step"] for row in rows], values, label=name.replace("_", " "), **style)
+    if panel.get_lines():
+        panel.legend(fontsize=8)
+    panel.grid(alpha=0.3)
+
+
+def write_report(
+    out: Path, title: str, facts: Mapping[str, str], settings: Mapping[str, str]
+) -> None:
+    """Write report.md: facts, first and last losses, validation, settings.
+
+    Args:
+        out: The run's folder, with log.csv and val.csv.
+        title: The first line.
+        facts: What was trained on what, how long, how far.
+        settings: Every setting of the run.
+    """
+    log, validation = read_rows(out / LOG), read_rows(out / VALIDATION)
+    lines = [f"# {title}", "", "| | |", "|---|---|"]
+    lines += [f"| {name} | {value} |" for name, value in facts.items()]
+    if log:
+        lines += ["", "## Losses", "", "| | first logged | last logged |", "|---|--:|--:|"]
+        lines += [f"| {name} | {log[0][name]:.5g} | {log[-1][name]:.5g} |" for name in log[0]]
+    if validation:
+        names = list(validation[-1])
+        lines += ["", "## Validation", "", "| " + " | ".join(names) + " |"]
+        lines += ["|" + "--:|" * len(names)]
+        lines += [
+            "| " + " | ".join(f"{row[name]:.4g}" for name in names) + " |" for row in validation
+        ]
+    lines += ["", f"![curves]({CURVES})", "", "## Settings", "", "| | |", "|---|---|"]
+    lines += [f"| {name} | {value} |" for name, value in settings.items()]
+    part = out / f"{REPORT}.part"
+    part.write_text("\n".join(lines) + "\n")
+    os.replace(part, out / REPORT)

@@ -1,0 +1,352 @@
+"""One training run, whatever it learns: schedule, processes, checkpoints, log, validation."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import logging
+import math
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from mobilesam.modeling import Sam, build_model, prepare_for_inference
+from mobilesam.training import curves, processes
+from mobilesam.training.checkpointing import load_state, save_model, save_state
+from mobilesam.training.config import RunConfig
+from mobilesam.training.data import training_loader
+from mobilesam.training.evaluate import evaluate, summarise
+from mobilesam.training.meter import Meter
+from mobilesam.training.optimiser import build_optimizer, set_learning_rates, update_average
+from mobilesam.training.sources import Source, open_source
+
+logger = logging.getLogger(__name__)
+
+
+class Batches(Protocol):
+    """An endless stream of batches that know how to go ``to`` a device."""
+
+    @property
+    def set_names(self) -> list[str]:
+        """The data sets drawn from."""
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield the batch of the first step, of the next..."""
+
+
+class Run(ABC):
+    """The state of one run; ``run`` starts it, or resumes it where it was cut off.
+
+    Data and random numbers of a step depend on its number only, so that a resumed run computes
+    what an unbroken one does. A stage says what the model is, what its batches are and what a
+    step's loss is.
+
+    Attributes:
+        config: What the run was told; ``data.image_size`` is the model's.
+        model: What is trained.
+        ema: The averaged weights: what is validated, and what ships.
+        step: Steps done.
+        seconds: Time spent in them.
+        waited: How much of that was spent waiting for data.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        self.rank, self.world, self.device = processes.join(config.device)
+        self.out = Path(config.out)
+        self.out.mkdir(parents=True, exist_ok=True)
+        torch.manual_seed(config.seed)
+        if self.device.type == "cuda":
+            torch.set_float32_matmul_precision("high")  # TF32
+        self.config = config
+        self.model = self.build_model().to(self.device, memory_format=torch.channels_last)
+        data = dataclasses.replace(config.data, image_size=self.model.image_size)
+        self.config = dataclasses.replace(config, data=data)
+        self._choose_attention()
+        self.module = self.build_step()
+        if self.world > 1:
+            self.module = processes.share_gradients(self.module, self.device)
+        self.ema = copy.deepcopy(self.model).eval().requires_grad_(False)
+        self.optimizer = build_optimizer(self.model, config)
+        self.step, self.seconds, self.waited = 0, 0.0, 0.0
+        self._mark = 0.0  # when the clock was last read
+        self._logged_seconds = 0.0
+        self._meter = Meter(self.device, self.world)
+        self.validation_source = self._open_validation()
+        self.state_path = self.out / "state.pt"
+        if self.state_path.exists():
+            self._resume()
+        self.photos = self.batches(self.step)
+        if config.compile:
+            self.model.image_encoder.compile()
+            self.model.mask_decoder.compile()
+
+    @abstractmethod
+    def build_model(self) -> Sam:
+        """Return the model to start with, on the CPU."""
+
+    @abstractmethod
+    def build_step(self) -> nn.Module:
+        """Return a module over ``self.model`` whose forward is one step.
+
+        It takes what ``step_arguments`` returns and gives the loss and scalars to log, the loss
+        first, all of them tensors.
+        """
+
+    @abstractmethod
+    def batches(self, first_step: int) -> Batches:
+        """Return the endless stream of this process's batches from a step on."""
+
+    def step_arguments(self, batch: Any) -> tuple[Any, ...]:
+        """Return the arguments of a step's forward; ``batch`` is on the device already."""
+        return (batch,)
+
+    def facts(self) -> dict[str, str]:
+        """Return what the report and the weights' metadata say of data and stage.
+
+        Data that the model it began with has learnt from count as well.
+        """
+        before = self.model.metadata.get("training_data", "").split(", ")
+        names = {*self.photos.set_names, *before} - {""}
+        return {"training_data": ", ".join(sorted(names))}
+
+    def _open_validation(self) -> Source | None:
+        if not self.config.val_photos:
+            return None
+        try:
+            return open_source(self.config.data.data, "val")
+        except FileNotFoundError as error:
+            hint = "To train without validation, set val_photos to 0."
+            raise FileNotFoundError(f"{error} {hint}") from error
+
+    def set_modes(self) -> None:
+        """Put the model's parts into training mode."""
+        self.model.train()
+
+    def _choose_attention(self) -> None:
+        """Write attention out on the CPU, whose fused attention is slow backwards."""
+        for module in self.model.modules():
+            if hasattr(module, "fused_attn"):
+                module.fused_attn = self.device.type != "cpu"
+
+    def _fixed(self) -> dict[str, str]:
+        return {**self.config.fixed(), "processes": str(self.world)}
+
+    def _resume(self) -> None:
+        state = load_state(self.state_path)
+        wanted, had = self._fixed(), state["config"]
+        changed = sorted(
+            key for key in wanted.keys() | had.keys() if wanted.get(key) != had.get(key)
+        )
+        if changed:
+            raise ValueError(
+                f"{self.state_path} is the state of a run with other settings of "
+                f"{', '.join(changed)}; name another --out, or use the settings it began with."
+            )
+        self.model.load_state_dict(state["model"])
+        self.ema.load_state_dict(state["ema"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.seconds, self.waited = state["step"], state["seconds"], state["waited"]
+        if self.rank == 0:
+            for name in (curves.LOG, curves.VALIDATION):
+                curves.drop_rows_after(self.out / name, self.step)
+        self.say(f"resumed at step {self.step}")
+
+    def say(self, text: str) -> None:
+        """Log a line, once for all processes."""
+        if self.rank == 0:
+            logger.info("%s", text)
+
+    def progress_bar(self, **options: Any) -> tqdm:
+        """Return a bar that is drawn by the first process, where somebody may see it."""
+        hidden = self.rank > 0 or not sys.stderr.isatty()
+        return tqdm(disable=hidden, dynamic_ncols=True, **options)
+
+    @property
+    def progress(self) -> float:
+        """How much of the schedule is used up, 0 to 1."""
+        steps, minutes = self.config.steps, self.config.minutes
+        by_steps = self.step / steps if steps else 0.0
+        by_clock = self.seconds / 60 / minutes if minutes else 0.0
+        return min(1.0, max(by_steps, by_clock))
+
+    def run(self) -> None:
+        """Train until the schedule ends, then validate and report."""
+        if self.progress >= 1 and (self.out / curves.REPORT).exists():
+            self.say(f"{self.out} is finished: {self.step} steps")
+            return
+        if self.rank == 0:
+            (self.out / curves.REPORT).unlink(missing_ok=True)
+        if self.progress < 1:
+            self._train()
+        self.save()
+        if self.validation_source is not None:
+            self.validate()
+        if self.rank == 0:
+            curves.draw_curves(self.out, self._title())
+            self._report()
+        processes.wait_for_all()
+
+    def _train(self) -> None:
+        config = self.config
+        pin = self.device.type == "cuda"
+        loader = iter(training_loader(self.photos, config.workers, pin_memory=pin))
+        self.set_modes()
+        bar = self.progress_bar(total=config.steps, initial=self.step, unit="step")
+        self._logged_seconds = self.seconds
+        self._mark = time.perf_counter()
+        with bar, logging_redirect_tqdm():
+            while True:
+                before = self.seconds
+                self._train_step(loader)
+                self._tick()
+                bar.update()
+                if self.step % config.log_steps == 0 or self.progress >= 1:
+                    self._log(bar)
+                if self.progress >= 1:
+                    break  # both follow anyway
+                if self._due(config.checkpoint_minutes, before, config.checkpoint_steps):
+                    self.save()
+                if self._due(config.val_minutes, before):
+                    self.validate()
+
+    def _tick(self) -> None:
+        """Add the time since the clock was last read; all processes go by the first one's."""
+        now = time.perf_counter()
+        self.seconds += now - self._mark
+        self._mark = now
+        if self.world > 1:
+            self.seconds = processes.first_process_says(self.seconds)
+
+    def _due(self, minutes: float | None, before: float, steps: int | None = None) -> bool:
+        """Tell whether an interval of time or of steps has ended with this step."""
+        by_clock = minutes and self.seconds // (60 * minutes) > before // (60 * minutes)
+        return bool(by_clock or (steps and self.step % steps == 0))
+
+    def _train_step(self, loader: Iterator[Any]) -> None:
+        config = self.config
+        start = time.perf_counter()
+        batch = next(loader)
+        waited = time.perf_counter() - start
+        seed = np.random.SeedSequence([config.seed, self.step, self.rank]).generate_state(1)
+        torch.manual_seed(int(seed[0]))
+        share = set_learning_rates(self.optimizer, self.step, config.warmup_steps, self.progress)
+        loss, logged = self.module(*self.step_arguments(batch.to(self.device)))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
+        self.optimizer.step()
+        update_average(self.ema, self.model, self.step, config.ema_decay)
+        self.step += 1
+        self.waited += waited
+        measured = {"learning_rate": share * config.learning_rate, "waited": waited}
+        self._meter.add({**logged, **measured})
+
+    def _log(self, bar: tqdm) -> None:
+        """Write the means since the last time; a GPU is waited for here."""
+        steps = self._meter.steps
+        values = self._meter.read()
+        self._tick()
+        took = (self.seconds - self._logged_seconds) / steps
+        self._logged_seconds = self.seconds
+        name, loss = next(iter(values.items()))
+        self._require(math.isfinite(loss))
+        if self.rank:
+            return
+        waiting = values.pop("waited") / took
+        photos = self.config.data.images_per_batch * self.world
+        row = {"step": self.step, "minutes": self.seconds / 60, "progress": self.progress, **values}
+        row |= {"images_per_second": photos / took, "waiting_share": waiting}
+        curves.append_row(self.out / curves.LOG, row)
+        bar.set_postfix_str(f"{self.progress:.0%}, {name} {loss:.4g}")
+        if bar.disable:
+            self.say(curves.in_words(row))
+
+    def _require(self, finite: bool) -> None:
+        if not finite:
+            raise ValueError(
+                f"Loss or weights were no longer finite at step {self.step}; lower the learning "
+                "rates, or take precision fp32. The last checkpoint is kept."
+            )
+
+    def save(self) -> None:
+        """Write the run's state, and the averaged weights as they would ship."""
+        if self.rank:
+            return
+        finite = [parameter.isfinite().all() for parameter in self.model.parameters()]
+        self._require(bool(torch.stack(finite).all()))
+        state = {
+            "model": self.model.state_dict(),
+            "ema": self.ema.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "seconds": self.seconds,
+            "waited": self.waited,
+            "config": self._fixed(),
+        }
+        save_state(self.state_path, state)
+        metadata = {
+            "stage": self.config.stage,
+            "steps": str(self.step),
+            "licence": self.config.licence,
+            **self.facts(),
+        }
+        save_model(self.ema, self.out / "model.safetensors", metadata)
+        self._mark = time.perf_counter()  # this time is not the schedule's
+
+    def validate(self) -> None:
+        """Measure the averaged weights on the first validation photos; the others wait."""
+        if self.rank == 0 and self.validation_source is not None:
+            start = time.perf_counter()
+            rows = evaluate(
+                self.inference_copy(), self.validation_source, limit=self.config.val_photos
+            )
+            if rows:
+                self._note_validation(summarise(rows)["overall"], time.perf_counter() - start)
+            else:
+                self.say(f"{self.config.val_photos} validation photos hold no mask to measure")
+        processes.wait_for_all()
+        self._mark = time.perf_counter()  # nor is this
+
+    def _note_validation(self, overall: dict[str, float], took: float) -> None:
+        row = {"step": self.step, "minutes": self.seconds / 60, **overall}
+        curves.append_row(self.out / curves.VALIDATION, row)
+        curves.draw_curves(self.out, self._title())
+        self.say(f"validation ({took:.0f} s): {curves.in_words(row)}")
+
+    def inference_copy(self) -> Sam:
+        """Return the averaged weights as a model that is ready for inference."""
+        model = build_model(
+            self.model.encoder_name,
+            self.model.image_size,
+            name=self.config.stage,
+            pads_to_square=self.model.pads_to_square,
+            draws_prompts=self.model.draws_prompts,
+        )
+        model.load_state_dict(self.ema.state_dict())
+        return prepare_for_inference(model).to(self.device)
+
+    def _title(self) -> str:
+        return f"{self.config.stage}: {self.model.encoder_name}, {self.model.image_size} px"
+
+    def _report(self) -> None:
+        parameters = sum(p.numel() for p in self.model.parameters())
+        trained = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+        photos = self.step * self.config.data.images_per_batch * self.world
+        facts = {
+            "model": f"{self._title()}, {parameters:,} parameters, {trained:,} of them trained",
+            **self.facts(),
+            "steps": f"{self.step:,}",
+            "photos seen": f"{photos:,}",
+            "time": f"{self.seconds / 60:.1f} minutes on {self.world} × {self.device.type}",
+            "time spent waiting for data": f"{self.waited / max(self.seconds, 1e-9):.1%}",
+        }
+        curves.write_report(self.out, self._title(), facts, self.config.settings())

@@ -1,0 +1,74 @@
+"""The command line of validation: ``python -m mobilesam val``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from mobilesam.training.data_config import DataConfig
+from mobilesam.training.measure import Measurer, Plan, measure
+
+
+def add_val_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Add ``val``."""
+    parser = subparsers.add_parser(
+        "val",
+        help="measure a model's masks against true ones, and against another model's",
+        description="Mean IoU with boxes and clicks over all masks larger than 0.2 % of their "
+        "picture, by set and by size, how far predicted IoU can be believed, and contact sheets; "
+        "as tables, JSON and figures.",
+    )
+    parser.add_argument("--data", default=DataConfig.data, help="folder of photos and masks")
+    parser.add_argument("--split", default=Plan.split, help=f"(default: {Plan.split})")
+    parser.add_argument("--model", default=Plan.model, help="name or checkpoint path")
+    parser.add_argument("--out", type=Path, default=Path("runs/val"), help="folder for the report")
+    parser.add_argument("--limit", type=int, help="only the first so many photos")
+    parser.add_argument(
+        "--against",
+        metavar="MODEL",
+        help="also measure agreement with this model's masks, and how far both are from the truth",
+    )
+    parser.add_argument(
+        "--prompts-per-distance",
+        type=int,
+        default=Plan.prompts_per_distance,
+        help=f"two-point prompts for each photo (default: {Plan.prompts_per_distance})",
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=Plan.seed,
+        help=f"of two-point prompts and contact sheet (default: {Plan.seed})",
+    )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=Plan.jobs,
+        help="processes; they share PyTorch's threads, the result is the same (default: 1)",
+    )
+    parser.add_argument("--device", default=Plan.device, help=f"(default: {Plan.device})")
+    parser.set_defaults(run=_val)
+
+
+def _val(options: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from mobilesam.training.report import write_report
+
+    measurer = Measurer(
+        Plan(
+            data=options.data,
+            split=options.split,
+            model=options.model,
+            against=options.against,
+            seed=options.seed,
+            prompts_per_distance=options.prompts_per_distance,
+            device=options.device,
+            limit=options.limit,
+            jobs=options.jobs,
+        )
+    )
+    with tqdm(total=measurer.count, unit="photo") as bar:
+        measured = measure(measurer, progress=lambda done, _: bar.update(done - bar.n))
+    print(write_report(measurer, measured, options.out), end="")
+    return 0

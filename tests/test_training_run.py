@@ -1,0 +1,204 @@
+"""What every run does: schedule, log, checkpoints, resuming, averaged weights, report."""
+
+from __future__ import annotations
+
+import functools
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mobilesam import load_model
+from mobilesam.modeling import build_model
+from mobilesam.training import curves
+from mobilesam.training.checkpointing import load_state, read_metadata
+from mobilesam.training.config import TeacherConfig
+from mobilesam.training.mask_training import TeacherRun
+from mobilesam.training.optimiser import build_optimizer, set_learning_rates, update_average
+from tests.shards import write_shards
+from tests.training_runs import rows_of, small_config, untimed
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_shards(tmp_path_factory.mktemp("data"), "train")
+    return write_shards(folder, "val", photos=3)
+
+
+def test_a_run_trains_reports_and_its_model_loads(data: Path, tmp_path: Path) -> None:
+    TeacherRun(small_config(TeacherConfig, data, tmp_path, val_photos=2, licence="CC0")).run()
+    rows = rows_of(tmp_path / "log.csv")
+    assert [row["step"] for row in rows] == [2, 4]
+    assert rows[0].keys() >= {"loss", "learning_rate", "waiting_share", "images_per_second"}
+    assert all(np.isfinite(list(row.values())).all() for row in rows)
+    assert all(0 <= row["waiting_share"] <= 1 for row in rows)
+    (validated,) = rows_of(tmp_path / "val.csv")
+    assert validated["step"] == 4 and 0 <= validated["box"] <= 1
+    with Image.open(tmp_path / "curves.png") as drawn:
+        assert drawn.format == "PNG" and min(drawn.size) > 500
+    report = (tmp_path / "report.md").read_text()
+    for expected in ("teacher: deit_tiny, 64 px", "| photos seen | 8 |", "bars, disks", "waiting"):
+        assert expected in report
+    model = load_model(tmp_path / "model.safetensors")
+    assert (model.encoder_name, model.image_size, model.pads_to_square) == ("deit_tiny", 64, False)
+    metadata = read_metadata(tmp_path / "model.safetensors")
+    assert metadata["steps"] == "4" and metadata["stage"] == "teacher"
+    assert (metadata["training_data"], metadata["licence"]) == ("bars, disks", "CC0")
+
+
+def test_training_learns_disks(data: Path, tmp_path: Path) -> None:
+    changes = {"steps": 40, "learning_rate": 2e-3, "log_steps": 8, "one_round_share": 1.0}
+    TeacherRun(small_config(TeacherConfig, data, tmp_path, **changes)).run()
+    losses = [row["mask_loss"] for row in rows_of(tmp_path / "log.csv")]
+    assert min(losses[-2:]) < 0.8 * losses[0]
+
+
+class CutOff(TeacherRun):
+    """Breaks off after the third step, one after its last checkpoint."""
+
+    def step_arguments(self, batch):
+        if self.step == 3:
+            raise KeyboardInterrupt
+        return super().step_arguments(batch)
+
+
+def test_a_cut_run_goes_on_to_the_weights_of_an_unbroken_one(data: Path, tmp_path: Path) -> None:
+    changes = {"checkpoint_steps": 2, "log_steps": 1}
+    TeacherRun(small_config(TeacherConfig, data, tmp_path / "whole", **changes)).run()
+    config = small_config(TeacherConfig, data, tmp_path / "cut", **changes)
+    with pytest.raises(KeyboardInterrupt):
+        CutOff(config).run()
+    assert load_state(tmp_path / "cut/state.pt")["step"] == 2
+    assert [row["step"] for row in rows_of(tmp_path / "cut/log.csv")] == [1, 2, 3]
+    TeacherRun(config).run()
+    whole, cut = (load_state(tmp_path / name / "state.pt") for name in ("whole", "cut"))
+    for part in ("model", "ema", "optimizer"):
+        torch.testing.assert_close(cut[part], whole[part], rtol=0, atol=0)
+    logs = [untimed(tmp_path / name / "log.csv") for name in ("whole", "cut")]
+    assert [row["step"] for row in logs[1]] == [1, 2, 3, 4]
+    assert logs[0] == logs[1]
+
+
+def test_a_finished_run_is_left_alone(data: Path, tmp_path: Path) -> None:
+    config = small_config(TeacherConfig, data, tmp_path, steps=1)
+    TeacherRun(config).run()
+    before = (tmp_path / "model.safetensors").stat().st_mtime_ns
+    TeacherRun(config).run()
+    assert (tmp_path / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_other_settings_do_not_take_over_a_run(data: Path, tmp_path: Path) -> None:
+    TeacherRun(small_config(TeacherConfig, data, tmp_path, steps=1)).run()
+    with pytest.raises(ValueError, match="other settings of learning_rate"):
+        TeacherRun(small_config(TeacherConfig, data, tmp_path, learning_rate=1e-5))
+    TeacherRun(small_config(TeacherConfig, data, tmp_path, steps=2, checkpoint_minutes=9)).run()
+    assert load_state(tmp_path / "state.pt")["step"] == 2
+
+
+def test_a_run_by_the_clock_ends_with_it(data: Path, tmp_path: Path) -> None:
+    run = TeacherRun(small_config(TeacherConfig, data, tmp_path, steps=None, minutes=1e-3))
+    run.run()
+    assert run.step >= 1 and run.seconds >= 0.06
+    assert rows_of(tmp_path / "log.csv")[-1]["progress"] == 1
+
+
+def test_a_loss_that_is_no_number_stops_the_run(data: Path, tmp_path: Path) -> None:
+    run = TeacherRun(small_config(TeacherConfig, data, tmp_path))
+    torch.nn.init.constant_(run.model.mask_decoder.iou_token.weight, math.nan)
+    with pytest.raises(ValueError, match="no longer finite at step 2; lower the learning rates"):
+        run.run()
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_training_without_validation_photos_says_what_to_do(tmp_path: Path) -> None:
+    folder = write_shards(tmp_path / "data", "train", photos=2)
+    with pytest.raises(FileNotFoundError, match="set val_photos to 0"):
+        TeacherRun(small_config(TeacherConfig, folder, tmp_path, val_photos=5))
+
+
+def test_compiled_networks_train(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The networks are traced only: Inductor's C++ compiler takes minutes."""
+    traced = functools.partial(torch.compile, backend="eager")
+    monkeypatch.setattr(torch, "compile", traced)
+    changes = {"steps": 1, "compile": True, "max_corrections": 0}
+    TeacherRun(small_config(TeacherConfig, data, tmp_path, **changes)).run()
+    assert load_model(tmp_path / "model.safetensors").image_size == 64
+
+
+def test_averaged_weights_carry_batch_norm_statistics(data: Path, tmp_path: Path) -> None:
+    run = TeacherRun(small_config(TeacherConfig, data, tmp_path, steps=2, encoder="tiny_vit"))
+    run.run()
+    for kept, current in zip(run.ema.buffers(), run.model.buffers(), strict=True):
+        torch.testing.assert_close(kept, current)
+    statistics = dict(run.ema.named_buffers())
+    name = next(key for key in statistics if key.endswith("running_mean"))
+    assert statistics[name].abs().sum() > 0
+    assert load_model(tmp_path / "model.safetensors").encoder_name == "tiny_vit"
+
+
+def test_averages_by_hand() -> None:
+    average, model = torch.nn.BatchNorm1d(1), torch.nn.BatchNorm1d(1)
+    torch.nn.init.constant_(average.weight, 0.0)
+    model.running_mean.fill_(7.0)
+    update_average(average, model, step=0, decay=0.9)  # (1 + 0) / (10 + 0) is less
+    assert average.weight.item() == pytest.approx(0.9)
+    assert average.running_mean.item() == 7.0
+    update_average(average, model, step=10_000, decay=0.9)
+    assert average.weight.item() == pytest.approx(0.91)
+
+
+def test_learning_rates_by_hand(data: Path, tmp_path: Path) -> None:
+    model = build_model("deit_tiny", 32, pads_to_square=False)
+    config = small_config(TeacherConfig, data, tmp_path, weight_decay=0.25)
+    optimizer = build_optimizer(model, config)
+    counted = sum(p.numel() for group in optimizer.param_groups for p in group["params"])
+    assert counted == sum(p.numel() for p in model.parameters())
+    kinds = {(group["base_lr"], group["weight_decay"]) for group in optimizer.param_groups}
+    assert kinds == {(5e-4, 0.25), (5e-4, 0.0), (1.5e-4, 0.25), (1.5e-4, 0.0)}
+    assert set_learning_rates(optimizer, 0, 10, 0.0) == pytest.approx(0.1)
+    assert set_learning_rates(optimizer, 100, 10, 1.0) == pytest.approx(0.01)
+    assert set_learning_rates(optimizer, 100, 10, 0.5) == pytest.approx(0.505)
+    rates = {group["base_lr"]: group["lr"] for group in optimizer.param_groups}
+    assert rates == pytest.approx({5e-4: 2.525e-4, 1.5e-4: 7.575e-5})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": 0}, "steps must be positive; got 0"),
+        ({"minutes": -1.0}, "minutes must be positive; got -1.0"),
+        ({"warmup_steps": 0}, "warmup_steps must be positive"),
+        ({"log_steps": 0}, "log_steps must be positive"),
+        ({"checkpoint_minutes": 0.0}, "checkpoint_minutes must be positive"),
+        ({"val_photos": -1}, "val_photos must not be negative; got -1"),
+        ({"ema_decay": 1.0}, "ema_decay must be at least 0 and below 1; got 1.0"),
+        ({"precision": "fp16"}, "precision must be bf16 or fp32; got 'fp16'"),
+        ({"box_share": 1.5}, "box_share must lie in 0 to 1; got 1.5"),
+        ({"max_corrections": -1}, "max_corrections must not be negative"),
+    ],
+)
+def test_settings_out_of_range_are_refused(changes: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TeacherConfig(**changes)
+
+
+def test_an_unknown_device_is_refused(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="device must be cpu or cuda; got 'meta'"):
+        TeacherRun(small_config(TeacherConfig, data, tmp_path, device="meta"))
+
+
+def test_rows_beyond_a_checkpoint_are_forgotten(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    for step in (10, 20, 30):
+        curves.append_row(path, {"step": step, "loss": step / 7})
+    curves.drop_rows_after(path, 20)
+    assert [row["step"] for row in rows_of(path)] == [10, 20]
+    curves.append_row(path, {"step": 25, "loss": 1.0})
+    assert [row["step"] for row in rows_of(path)] == [10, 20, 25]
+    curves.drop_rows_after(path, 5)
+    assert curves.read_rows(path) == []
