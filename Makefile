@@ -13,15 +13,15 @@ PYTHON ?= $(shell for python in $(PYTHONS); do \
 	$$python -c 'import ensurepip, venv, sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' \
 	2>/dev/null && echo $$python && break; done)
 BROWSERS := chromium google-chrome chromium-browser
-BENCHMARKS := encoder decoder click_to_paint startup_and_memory
+BENCHMARKS := encoder decoder everything backends folders click_to_paint startup_and_memory
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types bench clean
+.PHONY: help demo test lint types bench bench-gpu clean
 
 help:
 	@echo "make demo [PORT=7860] [TORCH=cpu]   set up and open the demo"
 	@echo "make test                           set up and run linters, unit, parity and browser tests"
-	@echo "make lint | types | bench | clean"
+	@echo "make lint | types | bench | bench-gpu | clean"
 
 demo: $(VENV)/.runtime
 	$(PY) app.py $(if $(PORT),--port $(PORT))
@@ -38,6 +38,10 @@ types: $(VENV)/.development
 
 bench: $(VENV)/.browser
 	@for name in $(BENCHMARKS); do $(PY) -m benchmarks.$$name || exit 1; done
+
+# MobileSAM's and SAM's times on an NVIDIA GPU; says so where there is none.
+bench-gpu: $(VENV)/.runtime
+	$(PY) -m benchmarks.gpu
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache build dist *.egg-info
