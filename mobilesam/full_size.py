@@ -93,8 +93,8 @@ class _Axis:
         spread = F.interpolate(torch.eye(cells)[None], frame, mode="linear")[..., :covered]
         if covered != outputs:
             spread = F.interpolate(spread, outputs, mode="linear")
-        self.matrix = spread[0].T.contiguous()
-        used = self.matrix.numpy() != 0
+        self.matrix = spread[0].T.contiguous().numpy()
+        used = self.matrix != 0
         self.first, self.last = used.argmax(axis=1), cells - 1 - used[:, ::-1].argmax(axis=1)
 
     def span(self, cells: np.ndarray) -> tuple[int, int]:
@@ -107,13 +107,15 @@ class _Axis:
         start = int(np.searchsorted(self.last, cells[0], "left"))
         return start, int(np.searchsorted(self.first, cells[-1], "right"))
 
-    def apply(self, values: torch.Tensor, start: int, stop: int) -> torch.Tensor:
+    def apply(self, values: np.ndarray, start: int, stop: int) -> np.ndarray:
         """Return outputs ``start`` to ``stop`` of (cells, K): (stop - start, K)."""
-        out = values.new_empty(stop - start, values.shape[1])
+        out = np.empty((stop - start, values.shape[1]), np.float32)
         for low in range(start, stop, OUTPUTS_AT_A_TIME):
             high = min(low + OUTPUTS_AT_A_TIME, stop)
             part = slice(self.first[low], self.last[high - 1] + 1)
-            torch.mm(self.matrix[low:high, part], values[part], out=out[low - start : high - start])
+            np.matmul(
+                self.matrix[low:high, part], values[part], out=out[low - start : high - start]
+            )
         return out
 
 
@@ -145,19 +147,19 @@ class FullSize:
         """
         lower, upper = np.float32(threshold - offset), np.float32(threshold + offset)
         rows, columns = self._rows, self._columns
-        seen = low_res_logits[: rows.last[-1] + 1, : columns.last[-1] + 1]
-        above = (seen > float(lower) - ROUNDING).numpy()
+        seen = low_res_logits.numpy()[: rows.last[-1] + 1, : columns.last[-1] + 1]
+        above = seen > lower - np.float32(ROUNDING)
         touched_rows, touched_columns = (np.flatnonzero(above.any(axis=axis)) for axis in (1, 0))
         (y0, y1), (x0, x1) = rows.span(touched_rows), columns.span(touched_columns)
         if y0 >= y1 or x0 >= x1:
             return Region(np.zeros((0, 1), bool), 0, 0, 0, float("nan"))
-        tall = rows.apply(seen, y0, y1).T.contiguous()  # (l', h)
+        tall = np.ascontiguousarray(rows.apply(seen, y0, y1).T)  # (l', h)
         mask = np.zeros((x1 - x0, y1 - y0 + 1), bool)
         larger = smaller = area = 0
         step = max(1, PIXELS_AT_A_TIME // (y1 - y0))
         for start in range(x0, x1, step):
             stop = min(start + step, x1)
-            logits = columns.apply(tall, start, stop).numpy()
+            logits = columns.apply(tall, start, stop)
             larger += int(np.count_nonzero(logits > lower))
             smaller += int(np.count_nonzero(logits > upper))
             part = mask[start - x0 : stop - x0, :-1]

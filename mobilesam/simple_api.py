@@ -16,6 +16,7 @@ from PIL import Image
 
 from mobilesam import rle
 from mobilesam.everything import EverythingOptions, generate
+from mobilesam.exporting import object_color
 from mobilesam.masks import mask_to_box
 from mobilesam.modeling import Sam
 from mobilesam.predictor import ImageEmbedding, Predictor
@@ -26,7 +27,6 @@ from mobilesam.transforms import read_image
 
 Source = str | Path | Image.Image | np.ndarray
 ALIASES = {"sam_b": "sam_vit_b", "sam_l": "sam_vit_l"}  # what Ultralytics calls them
-COLORS = ((30, 144, 255), (230, 159, 0), (0, 158, 115), (204, 121, 167), (240, 228, 66))
 
 
 EVERYTHING_NAMES = {  # Ultralytics' name: ours; all others are the same
@@ -126,7 +126,7 @@ class Results:
         """Return the photo with all masks laid over it, (H, W, 3) uint8 in RGB order, not BGR."""
         picture = self.orig_img
         for index, mask in enumerate(self.masks):
-            picture = overlay(picture, mask, color=COLORS[index % len(COLORS)])
+            picture = overlay(picture, mask, color=object_color(index))
         return picture
 
     def save(self, filename: str | Path = "result.png") -> str:

@@ -17,6 +17,9 @@ from mobilesam import Predictor, checkpoints, cli, load_model
 from mobilesam.modeling import Sam, build_model, prepare_for_inference
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # else ONNX Runtime reports to its makers
+# No AMX: where OpenVINO has used its tiles, the kernel of a virtual machine was seen to kill this
+# process when a DataLoader's forked worker ended (SIGCHLD while the tiles are in use).
+os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
 Run = Callable[..., tuple[int, str, str]]
 
 

@@ -24,7 +24,6 @@ from mobilesam.modeling.mask_decoder import arrange_sub_cells, spread_weight
 from mobilesam.modeling.sam import Sam, image_cells
 
 PROMPTS_AT_A_TIME = 8  # their cells, 2 MiB each at 1024 px, are held at once
-CELLS_AT_A_TIME = 1024  # upscaled together: 2 MiB, so that it stays in the processor's cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,11 +171,7 @@ class ManyPrompts:
         cells, weights = readings.cells, readings.mask_weights[prompt, outputs]
         scale, mixture = cells.scale[prompt], cells.mixture[:, prompt]
         up_vectors = F.linear(cells.vectors[prompt], self._up_weight)
-        logits = weights.new_empty(len(weights), mixture.shape[1], 16)
-        for start in range(0, mixture.shape[1], CELLS_AT_A_TIME):
-            part = slice(start, start + CELLS_AT_A_TIME)
-            up = torch.addcmul(self._up_constant, scale[part, None], self._up_picture[part])
-            up.addmm_(mixture[:, part].T, up_vectors)
-            sub_cells = decoder.upscale(up.unflatten(-1, (4, -1)))  # (cells, 4, 4, C/8)
-            logits[:, part] = (weights @ sub_cells.flatten(0, 2).T).unflatten(-1, (-1, 16))
-        return arrange_sub_cells(logits.flatten(1), self.grid)
+        up = torch.addcmul(self._up_constant, scale[:, None], self._up_picture)
+        up.addmm_(mixture.T, up_vectors)
+        sub_cells = decoder.upscale(up.unflatten(-1, (4, -1))).flatten(0, 2)  # (L * 16, C/8)
+        return arrange_sub_cells(weights @ sub_cells.T, self.grid)
