@@ -12,14 +12,15 @@ import pytest
 import torch
 from http_server import FlakyServer, closed_port
 from safetensors.torch import save_file
+from torch.utils.data._utils import signal_handling
 
 from mobilesam import Predictor, checkpoints, cli, load_model
 from mobilesam.modeling import Sam, build_model, prepare_for_inference
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # else ONNX Runtime reports to its makers
-# No AMX: where OpenVINO has used its tiles, the kernel of a virtual machine was seen to kill this
-# process when a DataLoader's forked worker ended (SIGCHLD while the tiles are in use).
-os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
+# No signal when a DataLoader's worker ends: on a virtual machine whose processor has AMX, the
+# kernel could not deliver one once OpenVINO had been used here, and ended the process instead.
+signal_handling._SIGCHLD_handler_set = True  # says that the handler is there already
 Run = Callable[..., tuple[int, str, str]]
 
 
