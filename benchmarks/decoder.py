@@ -13,6 +13,7 @@ from mobilesam import Predictor
 from mobilesam.modeling import build_model, prepare_for_inference
 
 ROUNDS = 40
+BOXES, BOX_ROUNDS = 100, 2
 
 
 def main() -> None:
@@ -47,6 +48,18 @@ def main() -> None:
         ["prompt", "median ms", "p95 ms", "best ms"],
         rows,
     )
+    boxes = [_box(width, height) for _ in range(BOXES)]
+    many: dict[str, Callable[[], Any]] = {
+        "a call for each": lambda: [predictor.predict(embedding, box=box) for box in boxes],
+        "one call": lambda: predictor.predict(embedding, boxes=boxes),
+    }
+    rows = [[name, *spread(times)] for name, times in paired_ms(many, BOX_ROUNDS).items()]
+    print_table(f"Decoding {BOXES} boxes", ["way", "median ms", "p95 ms", "best ms"], rows)
+
+
+def _box(width: int, height: int) -> tuple[float, float, float, float]:
+    x0, y0 = random.uniform(0, 0.6 * width), random.uniform(0, 0.6 * height)
+    return x0, y0, x0 + 0.3 * width, y0 + 0.3 * height
 
 
 if __name__ == "__main__":
