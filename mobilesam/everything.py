@@ -34,9 +34,12 @@ NUMBERS = {  # option: its least value and the one it must be below
 }
 
 
-OWN_THRESHOLDS = {  # for models trained by this project, which are less sure of themselves
-    "pred_iou_thresh": 0.5,
-    "stability_score_thresh": 0.7,
+# For models trained by this project, which are less sure of themselves. On 50 validation photos
+# (16 x 16 points, fast): 5.0 masks a photo, two thirds of the labelled objects among them. At 0.5
+# and 0.7 there are 2.2 and 56 %, at 0.35 and 0.6 10.9 and 69 %.
+OWN_THRESHOLDS = {
+    "pred_iou_thresh": 0.4,
+    "stability_score_thresh": 0.65,
     "stability_score_offset": 0.2,
 }
 

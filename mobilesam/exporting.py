@@ -1,4 +1,4 @@
-"""Masks as the files other programs read: PNG, COCO, LabelMe, YOLO.
+"""Masks as the files other programs read: PNG, SVG, COCO, LabelMe, YOLO.
 
 Pure functions from masks to bytes, text or dicts fit for ``json.dumps``. Masks travel as run
 lengths, so that hundreds of a large photo fit into memory; each is decoded when its turn comes.
@@ -11,11 +11,9 @@ along it.
 
 from __future__ import annotations
 
-import colorsys
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
@@ -24,9 +22,12 @@ from PIL import Image
 
 from mobilesam import rle as run_lengths
 from mobilesam.masks import mask_to_box
-from mobilesam.polygons import TOLERANCE, join, mask_to_parts
+from mobilesam.object_mask import OBJECT as OBJECT
+from mobilesam.object_mask import ObjectMask as ObjectMask
+from mobilesam.object_mask import Size as Size
+from mobilesam.object_mask import object_color as object_color
+from mobilesam.polygons import TOLERANCE, join
 from mobilesam.rendering import (
-    DODGER_BLUE,
     PNG_COMPRESS_LEVEL,
     Color,
     cut_out,
@@ -34,61 +35,10 @@ from mobilesam.rendering import (
     overlay,
     png_bytes,
 )
+from mobilesam.svg import svg as svg
 
-Size = tuple[int, int]  # height, width
-OBJECT = "object"  # what an object without a name is called
 PALETTE_SIZE = 255  # objects that an 8-bit picture can tell apart, beside the ground
-GOLDEN_RATIO = 0.618034  # of the color circle: neighbours in the list are far apart on it
-COLORS: tuple[Color, ...] = (  # told apart by red-green-blind eyes, too
-    DODGER_BLUE,
-    (230, 159, 0),
-    (0, 158, 115),
-    (204, 121, 167),
-    (240, 228, 66),
-    (86, 180, 233),
-    (213, 94, 0),
-)
 LABELME_VERSION = "5.5.0"  # of the layout of its files
-
-
-@dataclass(frozen=True, eq=False)
-class ObjectMask:
-    """One object of a picture.
-
-    Attributes:
-        rle: Its mask as uncompressed run lengths, see ``mobilesam.rle``.
-        name: What it is; COCO's category, LabelMe's label, YOLO's class.
-        score: How good the model thinks the mask is, 0 to 1; None if nobody said.
-    """
-
-    rle: Mapping[str, Any]
-    name: str = OBJECT
-    score: float | None = None
-
-    @classmethod
-    def from_mask(
-        cls, mask: np.ndarray, name: str = OBJECT, score: float | None = None
-    ) -> ObjectMask:
-        """Make one from an (H, W) bool mask."""
-        return cls(run_lengths.encode(mask), name, score)
-
-    @property
-    def area(self) -> int:
-        """Number of its pixels."""
-        return run_lengths.area(self.rle)
-
-    def mask(self) -> np.ndarray:
-        """Return its (H, W) bool mask."""
-        return run_lengths.decode(self.rle)
-
-
-def object_color(index: int) -> Color:
-    """Return the color of a picture's object number ``index``, from 0; the same every time."""
-    if index < len(COLORS):
-        return COLORS[index]
-    turn = index - len(COLORS)
-    red, green, blue = colorsys.hsv_to_rgb(turn * GOLDEN_RATIO % 1, 0.85 - turn % 3 * 0.2, 0.95)
-    return round(red * 255), round(green * 255), round(blue * 255)
 
 
 def mask_png(mask: np.ndarray) -> bytes:
@@ -96,19 +46,48 @@ def mask_png(mask: np.ndarray) -> bytes:
     return png_bytes(mask_image(mask))
 
 
-def cut_out_png(image: np.ndarray, mask: np.ndarray) -> bytes:
-    """Return the masked part of an (H, W, 3) uint8 photo as a PNG with a transparent ground."""
-    return png_bytes(cut_out(image, mask))
+def cut_out_png(image: np.ndarray, mask: np.ndarray, alpha: np.ndarray | None = None) -> bytes:
+    """Return the masked part of an (H, W, 3) uint8 photo as a PNG with a transparent ground.
+
+    ``alpha`` is the mask with a feathered edge, see ``rendering.cut_out``.
+    """
+    return png_bytes(cut_out(image, mask, alpha))
 
 
-def overlay_png(image: np.ndarray, objects: Sequence[ObjectMask]) -> bytes:
-    """Return an (H, W, 3) uint8 photo with all objects laid over it, each in its color, as PNG."""
+def overlay_png(
+    image: np.ndarray,
+    objects: Sequence[ObjectMask],
+    *,
+    colors: Sequence[Color] | None = None,
+    alphas: Sequence[np.ndarray | None] | None = None,
+    opacity: float = 0.5,
+) -> bytes:
+    """Return an (H, W, 3) uint8 photo with all objects laid over it, the smaller ones on top.
+
+    Args:
+        image: The photo.
+        objects: Of it.
+        colors: RGB of each; by default ``object_color``.
+        alphas: Of each the mask with a feathered edge, or None; see ``rendering.overlay``.
+        opacity: Of the tint, 0 to 1.
+
+    Returns:
+        A PNG.
+    """
     for index in _large_first(objects):
-        image = overlay(image, objects[index].mask(), color=object_color(index))
+        image = overlay(
+            image,
+            objects[index].mask(),
+            colors[index] if colors else object_color(index),
+            opacity,
+            alpha=alphas[index] if alphas else None,
+        )
     return png_bytes(image)
 
 
-def indexed_png(objects: Sequence[ObjectMask], size: Size) -> bytes:
+def indexed_png(
+    objects: Sequence[ObjectMask], size: Size, colors: Sequence[Color] | None = None
+) -> bytes:
     """Return all masks in one PNG: pixels are 0 on the ground and k in the k-th object.
 
     Where objects overlap, the smaller one is seen. Up to 255 objects make a palette picture, which
@@ -117,6 +96,7 @@ def indexed_png(objects: Sequence[ObjectMask], size: Size) -> bytes:
     Args:
         objects: Of one picture, in the order of their numbers.
         size: The picture's (height, width).
+        colors: RGB of each; by default ``object_color``.
 
     Raises:
         ValueError: A mask has another size, or there are more than 65535.
@@ -125,13 +105,13 @@ def indexed_png(objects: Sequence[ObjectMask], size: Size) -> bytes:
         raise ValueError(f"One PNG can number at most 65535 objects; got {len(objects)}.")
     numbers = np.zeros(size, np.uint8 if len(objects) <= PALETTE_SIZE else np.uint16)
     for index in _large_first(objects):
-        _check_size(objects[index], size)
+        objects[index].check_size(size)
         numbers[objects[index].mask()] = index + 1
     picture = Image.fromarray(numbers)
     if numbers.dtype == np.uint8:
         picture = Image.frombytes("P", size[::-1], numbers.tobytes())
-        colors = [object_color(index) for index in range(len(objects))]
-        picture.putpalette([value for color in [(0, 0, 0), *colors] for value in color])
+        shown = colors or [object_color(index) for index in range(len(objects))]
+        picture.putpalette([value for color in [(0, 0, 0), *shown] for value in color])
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", compress_level=PNG_COMPRESS_LEVEL)
     return buffer.getvalue()
@@ -156,7 +136,7 @@ def coco_annotation(
     x0, y0, x1, y1 = mask_to_box(mask)
     segmentation: Any = run_lengths.compress(item.rle)
     if polygons and mask.any():
-        parts = mask_to_parts(mask, tolerance)
+        parts = item.parts(tolerance)
         segmentation = [np.round(join(part.rings), 1).ravel().tolist() for part in parts]
     annotation = {
         "category": item.name,
@@ -179,7 +159,7 @@ def coco_picture(
     """Return one picture with its annotations, to be put together by ``coco_dataset``."""
     annotations = []
     for item in objects:
-        _check_size(item, size)
+        item.check_size(size)
         annotations.append(coco_annotation(item, polygons=polygons, tolerance=tolerance))
     return {
         "file_name": file_name,
@@ -251,8 +231,8 @@ def labelme(
     """
     shapes = []
     for number, item in enumerate(objects, 1):
-        _check_size(item, size)
-        parts = mask_to_parts(item.mask(), tolerance)
+        item.check_size(size)
+        parts = item.parts(tolerance)
         for part in parts:
             shape = {
                 "label": item.name,
@@ -296,11 +276,11 @@ def yolo_seg(
         if item.name not in classes:
             known = ", ".join(classes)
             raise ValueError(f"{item.name!r} is not among the classes {known}; add it to them.")
-        mask = item.mask()
-        rings = [ring for part in mask_to_parts(mask, tolerance) for ring in part.rings]
+        rings = [ring for part in item.parts(tolerance) for ring in part.rings]
         if not rings:
             continue
-        shares = join(rings) / (mask.shape[1], mask.shape[0])
+        height, width = item.rle["size"]
+        shares = join(rings) / (width, height)
         numbers = " ".join(f"{share:.6f}" for share in shares.ravel())
         lines.append(f"{classes.index(item.name)} {numbers}\n")
     return "".join(lines)
@@ -312,9 +292,3 @@ def _large_first(objects: Sequence[ObjectMask]) -> list[int]:
 
 def _score(item: ObjectMask) -> dict[str, float]:
     return {} if item.score is None else {"score": round(float(item.score), 4)}
-
-
-def _check_size(item: ObjectMask, size: Size) -> None:
-    if tuple(item.rle["size"]) != tuple(size):
-        got = tuple(item.rle["size"])
-        raise ValueError(f"The mask's size {got} is not the picture's {tuple(size)}; scale it.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import numpy as np
@@ -61,7 +62,8 @@ def remove_small_regions(
     """Fill a mask's small holes, or remove its small islands.
 
     Pixels that touch at a corner belong together. A small part of the ground counts as a hole
-    also at the picture's edge. If all islands are small, the largest one stays.
+    also at the picture's edge. If all islands are small, the largest one stays; an empty mask stays
+    empty.
 
     Args:
         mask: (H, W) bool; not changed.
@@ -78,7 +80,17 @@ def remove_small_regions(
         raise ValueError(f"kind must be 'holes' or 'islands'; got {kind!r}.")
     from scipy import ndimage
 
-    parts, count = ndimage.label(~mask if kind == "holes" else mask, np.ones((3, 3)))
+    x0, y0, x1, y1 = (int(side) for side in mask_to_box(mask))
+    if not x1:
+        return mask, False
+    height, width = mask.shape
+    if kind == "holes":  # with so much of the ground around that what goes on outside is not small
+        enough = min(min_area, mask.size)
+        rows, columns = math.ceil(enough / (x1 - x0)), math.ceil(enough / (y1 - y0))
+        x0, x1 = max(x0 - columns, 0), min(x1 + columns, width)
+        y0, y1 = max(y0 - rows, 0), min(y1 + rows, height)
+    window = mask[y0:y1, x0:x1]
+    parts, count = ndimage.label(~window if kind == "holes" else window, np.ones((3, 3)))
     areas = np.bincount(parts.ravel(), minlength=count + 1)
     small = areas < min_area
     small[0] = False  # not a part: what is left when the parts are taken away
@@ -86,4 +98,6 @@ def remove_small_regions(
         return mask, False
     if kind == "islands" and small[1:].all():
         small[1 + areas[1:].argmax()] = False
-    return np.where(small[parts], kind == "holes", mask), True
+    result = mask.copy()
+    result[y0:y1, x0:x1] = np.where(small[parts], kind == "holes", window)
+    return result, True

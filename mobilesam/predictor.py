@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from mobilesam.masks import stability_score
 from mobilesam.modeling import ImageProjections, Sam
 from mobilesam.modeling.image_encoder import EMBED_STRIDE
 from mobilesam.modeling.many_prompts import PROMPTS_AT_A_TIME, ManyPrompts
@@ -153,6 +154,24 @@ class MaskPrediction:
         preview = self.preview()
         pixels = self.original_size[0] * self.original_size[1]
         return preview.mean(axis=(-2, -1)) * pixels
+
+    def stability_scores(self, offset: float = 1.0) -> np.ndarray:
+        """Return (M,) float32: how little each mask depends on where its logits are cut.
+
+        Measured at low resolution, over the photo without its padding; NaN for an empty mask. See
+        ``masks.stability_score``.
+
+        Args:
+            offset: Logits by which the cut is moved up and down.
+
+        Raises:
+            ValueError: For a batch of boxes.
+        """
+        self._refuse_batch("prediction[k].stability_scores()")
+        rows, columns = (-(-side // LOW_RES_STRIDE) for side in self.input_size)
+        seen = self.low_res_logits[:, :rows, :columns]
+        scores = [stability_score(one, self.mask_threshold, offset) for one in seen]
+        return np.array(scores, np.float32)
 
     def _refuse_batch(self, instead: str) -> None:
         if self.iou_predictions.ndim > 1:

@@ -27,6 +27,7 @@ def overlay(
     color: Color = DODGER_BLUE,
     opacity: float = 0.5,
     outline: bool = True,
+    alpha: np.ndarray | None = None,
 ) -> np.ndarray:
     """Tint the masked part of a photo, and draw the mask's outline in the full color.
 
@@ -36,6 +37,8 @@ def overlay(
         color: RGB, 0-255.
         opacity: Of the tint, 0 to 1.
         outline: Whether to draw the outline.
+        alpha: (H, W) uint8, the mask with a feathered edge: the tint then fades along it, and no
+            outline is drawn.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -48,10 +51,14 @@ def overlay(
     if not 0 <= opacity <= 1:
         raise ValueError(f"opacity must lie between 0 and 1; got {opacity}.")
     result = np.array(image, dtype=np.uint8, order="C")
-    window = mask_window(mask)
+    window = mask_window(mask if alpha is None else _seen(mask, alpha))
     if window is None:
         return result
     inside, pixels = mask[window], result[window]
+    if alpha is not None:
+        share = alpha[window][..., None] * np.float32(opacity / 255)
+        pixels[...] = np.rint(pixels + (np.array(color, np.float32) - pixels) * share)
+        return result
     for channel, value in enumerate(color):
         plane = pixels[..., channel]
         blended = np.arange(256) * (1 - opacity) + value * opacity
@@ -87,7 +94,7 @@ def outline(mask: np.ndarray, width_px: int | None = None) -> np.ndarray:
     return result
 
 
-def cut_out(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def cut_out(image: np.ndarray, mask: np.ndarray, alpha: np.ndarray | None = None) -> np.ndarray:
     """Return the masked part of a photo on a transparent ground, at the photo's own size.
 
     Transparent pixels are black: what was cut away cannot be brought back from the file.
@@ -95,20 +102,22 @@ def cut_out(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     Args:
         image: (H, W, 3) uint8 RGB.
         mask: (H, W) bool.
+        alpha: (H, W) uint8, the mask with a feathered edge; what it shows is in the file.
 
     Returns:
-        (H, W, 4) uint8 RGBA; alpha is 255 inside the mask and 0 outside.
+        (H, W, 4) uint8 RGBA; alpha is 255 inside the mask and 0 outside, or what was given.
 
     Raises:
         ValueError: The shapes do not fit.
     """
     _check_pair(image, mask)
+    seen = mask if alpha is None else _seen(mask, alpha)
     result = np.zeros((*mask.shape, 4), dtype=np.uint8)
-    window = mask_window(mask)
+    window = mask_window(seen)
     if window is not None:
-        inside = mask[window]
+        inside = seen[window]
         np.copyto(result[window][..., :3], image[window], where=inside[..., None])
-        np.copyto(result[window][..., 3], 255, where=inside)
+        np.copyto(result[window][..., 3], 255 if alpha is None else alpha[window], where=inside)
     return result
 
 
@@ -149,6 +158,25 @@ def palette_mask_png(mask: np.ndarray, color: Color = DODGER_BLUE, alpha: int = 
     indices.putpalette((0, 0, 0, *color))
     buffer = io.BytesIO()
     indices.save(buffer, "PNG", bits=1, transparency=bytes((0, alpha)))
+    return buffer.getvalue()
+
+
+def alpha_mask_png(alpha: np.ndarray) -> bytes:
+    """Encode a mask with a soft edge as a small PNG whose transparency is the mask.
+
+    Args:
+        alpha: (H, W) uint8, 255 inside and 0 outside.
+
+    Raises:
+        ValueError: It has another shape or type.
+    """
+    if alpha.ndim != 2 or alpha.dtype != np.uint8 or not alpha.size:
+        raise ValueError(f"alpha must be (H, W) uint8; got {alpha.dtype} {alpha.shape}.")
+    height, width = alpha.shape
+    indices = Image.frombytes("P", (width, height), alpha.tobytes())
+    indices.putpalette((*DODGER_BLUE,) * 256)
+    buffer = io.BytesIO()
+    indices.save(buffer, "PNG", transparency=bytes(range(256)))
     return buffer.getvalue()
 
 
@@ -202,6 +230,16 @@ def _check_pair(image: np.ndarray, mask: np.ndarray) -> None:
             f"image must be (H, W, 3) uint8 and of the mask's size {mask.shape};"
             f" got {image.dtype} {image.shape}."
         )
+
+
+def _seen(mask: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Return the (H, W) bool pixels that a feathered mask shows."""
+    if alpha.shape != mask.shape or alpha.dtype != np.uint8:
+        raise ValueError(
+            f"alpha must be (H, W) uint8 of the mask's size {mask.shape};"
+            f" got {alpha.dtype} {alpha.shape}."
+        )
+    return alpha > 0
 
 
 def _check_color(values: tuple[int, ...]) -> None:

@@ -37,13 +37,13 @@ def test_segment_writes_a_mask_and_reports_in_one_line_of_json(
     assert stdout.count("\n") == 1
     report = json.loads(stdout)
     assert report.keys() == {
-        *("model", "size", "scores", "best", "area"),
+        *("model", "size", "scores", "best", "choice", "area"),
         *("encode_ms", "decode_ms", "kind", "out"),
     }
     assert (report["model"], report["kind"], report["out"]) == ("untrained", "mask", str(out))
     assert report["size"] == [HEIGHT, WIDTH]
     assert len(report["scores"]) == 3
-    assert report["best"] == int(np.argmax(report["scores"]))
+    assert report["best"] == report["choice"] == int(np.argmax(report["scores"]))
     assert report["encode_ms"] > 0
     assert report["decode_ms"] > 0
     mask = np.asarray(Image.open(out))
@@ -64,7 +64,8 @@ def test_the_mask_is_that_of_the_library(
         predictor.encode(photo), [(45, 30), (10.5, 20)], [1, 0], box=(5, 6, 70, 50)
     )
     np.testing.assert_array_equal(np.asarray(Image.open(out)) == 255, expected.masks[0])
-    assert json.loads(stdout)["scores"] == [round(float(expected.iou_predictions[0]), 4)]
+    scores = json.loads(stdout)["scores"]
+    assert (len(scores), scores[0]) == (4, round(float(expected.iou_predictions[0]), 4))
 
 
 @pytest.mark.parametrize(

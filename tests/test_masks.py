@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from mobilesam.masks import mask_iou, mask_to_box, remove_small_regions, stability_score
 
@@ -89,3 +90,24 @@ def test_nothing_small_is_left_as_it_is() -> None:
         assert not same.any()
     with pytest.raises(ValueError, match="'holes' or 'islands'; got 'hole'"):
         remove_small_regions(empty, 3, "hole")
+
+
+def test_working_in_a_window_is_exact() -> None:
+    random = np.random.default_rng(0)
+    for number in range(2000):
+        height, width = random.integers(1, 9, 2)
+        mask = np.zeros((height, width), bool)
+        y0, x0 = random.integers(0, height), random.integers(0, width)
+        inner = mask[y0 : y0 + random.integers(1, 9), x0 : x0 + random.integers(1, 9)]
+        inner[...] = random.random(inner.shape) < random.choice([0.3, 0.7, 1])
+        mask[y0, x0] = True
+        least = number % 40
+        for kind, ground in (("holes", mask), ("islands", ~mask)):
+            parts, count = ndimage.label(~ground, np.ones((3, 3)))
+            areas = ndimage.sum_labels(~ground, parts, range(count + 1))
+            small = [part for part in range(1, count + 1) if areas[part] < least]
+            result, changed = remove_small_regions(mask, least, kind)
+            assert changed == bool(small)
+            if kind == "islands" and len(small) == count:
+                small.remove(1 + int(areas[1:].argmax()))
+            np.testing.assert_array_equal(result, mask ^ np.isin(parts, small))

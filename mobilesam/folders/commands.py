@@ -13,19 +13,11 @@ from typing import Any
 from mobilesam.folders.inputs import is_several
 from mobilesam.folders.outputs import FORMATS
 from mobilesam.folders.tables import ObjectPrompt
+from mobilesam.photo_options import PHOTO_NOTES, add_photo_options, refuse_photo_options
 
 BACKENDS = ("torch", "onnxruntime", "openvino")
-FOLDER_OPTIONS = ("name", "recursive", "polygons", "tolerance", "jobs", "threads", "ray")
-KINDS = ("mask", "overlay", "cutout")
+FOLDER_OPTIONS = ("recursive", "polygons", "tolerance", "jobs", "threads", "ray")
 PLAIN_TYPES: dict[str, Any] = {"int": int, "int | None": int, "float": float, "bool": bool}
-SEGMENT_NOTES = """
-One photo: FILE is a PNG of the photo's own size: the mask in black and white, the photo with the
-mask laid over it, or the object alone on a transparent ground. Which one is told by its name, as in
-dog.mask.png, dog.overlay.png, dog.cutout.png, or by --kind; otherwise it is the mask.
-
-Standard output gets one line of JSON: model, size (height, width), scores (predicted IoU of every
-candidate), best (the one written), area (pixels), encode_ms, decode_ms, kind and out.
-"""
 TABLE_NOTES = """
 A CSV has a row for each object; rows of the same path are objects of one picture. Its first row
 names the columns: path (seen from the CSV's folder); points as in "120,80 140,95" and labels as in
@@ -74,26 +66,32 @@ def add_segment_parser(subparsers: Any) -> None:
         "segment",
         help="segment one object of a photo, or of each photo of a folder",
         description="Segment the object that points or a box show. Coordinates are pixels.",
-        epilog=SEGMENT_NOTES + FOLDER_NOTES + TABLE_NOTES,
+        epilog=PHOTO_NOTES + FOLDER_NOTES + TABLE_NOTES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("inputs", metavar="INPUT", nargs="+", help="an image file; or see below")
     parser.add_argument(
         "--point",
         metavar="X,Y[,0]",
-        type=_point,
+        type=point_argument,
         action="append",
         dest="points",
         help="a point on the object, or with ,0 beside it; may be repeated",
     )
     parser.add_argument(
-        "--box", metavar="X0,Y0,X1,Y1", type=_box, action="append", dest="boxes", help="a box"
+        "--box",
+        metavar="X0,Y0,X1,Y1",
+        type=box_argument,
+        action="append",
+        dest="boxes",
+        help="a box",
     )
     _add_model_options(parser)
-    parser.add_argument("--kind", choices=KINDS, help="what to write, whatever FILE is called")
     parser.add_argument(
-        "--out", metavar="FILE|DIR", required=True, help="the PNG file to write, or the folder"
+        "--out", metavar="FILE|DIR", required=True, help="the file to write, or the folder"
     )
+    parser.add_argument("--name", help="what the objects are called (default: object)")
+    add_photo_options(parser)
     _add_folder_options(parser)
     parser.set_defaults(run=_segment)
 
@@ -113,6 +111,7 @@ def add_everything_parser(subparsers: Any) -> None:
     parser.add_argument("inputs", metavar="INPUT", nargs="+", help="see below")
     _add_model_options(parser)
     parser.add_argument("--out", metavar="DIR", required=True, help="the folder to write to")
+    parser.add_argument("--name", help="what the objects are called (default: object)")
     _add_folder_options(parser)
     group = parser.add_argument_group("the search for objects")
     for entry in _plain_fields(EverythingOptions):
@@ -144,7 +143,6 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
 def _add_folder_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("many pictures")
     group.add_argument("--format", choices=FORMATS, help="what to write (default: png)")
-    group.add_argument("--name", help="what the objects are called (default: object)")
     group.add_argument(
         "-r", "--recursive", action="store_true", help="search folders within folders, too"
     )
@@ -191,8 +189,7 @@ def _segment(args: argparse.Namespace) -> int:
         box=args.boxes[0] if args.boxes else None,
     )
     if args.format or len(args.inputs) > 1 or is_several(args.inputs[0]):
-        if args.kind:
-            raise ValueError("--kind is for a single photo; give --format for many.")
+        refuse_photo_options(args)
         return _run(args, prompt=prompt)
     for name in FOLDER_OPTIONS:
         if getattr(args, name) not in (None, False):
@@ -279,7 +276,8 @@ def _numbers(text: str) -> list[float]:
         return []
 
 
-def _point(text: str) -> tuple[float, float, int]:
+def point_argument(text: str) -> tuple[float, float, int]:
+    """Read `--point`: x, y and the label, 1 if none is given."""
     numbers = _numbers(text)
     if len(numbers) == 2:
         return numbers[0], numbers[1], 1
@@ -288,7 +286,8 @@ def _point(text: str) -> tuple[float, float, int]:
     raise argparse.ArgumentTypeError(f"expected X,Y or X,Y,0 in pixels, got {text!r}")
 
 
-def _box(text: str) -> tuple[float, ...]:
+def box_argument(text: str) -> tuple[float, ...]:
+    """Read `--box`: x0, y0, x1, y1."""
     numbers = _numbers(text)
     if len(numbers) != 4:
         raise argparse.ArgumentTypeError(f"expected X0,Y0,X1,Y1 in pixels, got {text!r}")
