@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mobilesam.automatic import SamAutomaticMaskGenerator
     from mobilesam.checkpoints import CheckpointError
+    from mobilesam.comparison import Comparison, ComparisonCancelled, ComparisonError, compare
     from mobilesam.everything import (
         EverythingCancelled,
         EverythingOptions,
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
         generate,
     )
     from mobilesam.predictor import ImageEmbedding, MaskPrediction, Predictor
+    from mobilesam.refinement import Refinement
     from mobilesam.registry import MODELS, ModelSpec, available, default_model_name, load_model
     from mobilesam.sam_api import (
         ResizeLongestSide,
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
         sam_model_registry,
     )
     from mobilesam.simple_api import SAM
+    from mobilesam.steps import predict_steps
 
 __version__ = "0.1.0"
 
@@ -38,6 +41,9 @@ __all__ = [
     "MODELS",
     "SAM",
     "CheckpointError",
+    "Comparison",
+    "ComparisonCancelled",
+    "ComparisonError",
     "EverythingCancelled",
     "EverythingOptions",
     "ImageEmbedding",
@@ -45,6 +51,7 @@ __all__ = [
     "MaskRecord",
     "ModelSpec",
     "Predictor",
+    "Refinement",
     "ResizeLongestSide",
     "SamAutomaticMaskGenerator",
     "SamPredictor",
@@ -54,17 +61,21 @@ __all__ = [
     "build_sam_vit_h",
     "build_sam_vit_l",
     "build_sam_vit_t",
+    "compare",
     "default_model_name",
     "generate",
     "load_model",
+    "predict_steps",
     "sam_model_registry",
 ]
 
 _HOMES = {
     "automatic": ("SamAutomaticMaskGenerator",),
     "checkpoints": ("CheckpointError",),
+    "comparison": ("Comparison", "ComparisonCancelled", "ComparisonError", "compare"),
     "everything": ("EverythingCancelled", "EverythingOptions", "MaskRecord", "generate"),
     "predictor": ("ImageEmbedding", "MaskPrediction", "Predictor"),
+    "refinement": ("Refinement",),
     "registry": ("MODELS", "ModelSpec", "available", "default_model_name", "load_model"),
     "sam_api": (
         "ResizeLongestSide",
@@ -77,6 +88,7 @@ _HOMES = {
         "sam_model_registry",
     ),
     "simple_api": ("SAM",),
+    "steps": ("predict_steps",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

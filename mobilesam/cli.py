@@ -29,6 +29,11 @@ LAZY_COMMANDS = {  # what imports much: module, function that adds its parser, h
         "add_everything_parser",
         "segment all objects of photos",
     ),
+    "compare": (
+        "mobilesam.comparison.command",
+        "add_compare_parser",
+        "let two models answer the same prompts",
+    ),
     "export": ("mobilesam.export_command", "add_export_parser", "write a model as ONNX"),
     "train": ("mobilesam.training.commands", "add_train_parser", "train a model"),
     "val": ("mobilesam.training.val_command", "add_val_parser", "measure a model on a data set"),

@@ -138,6 +138,7 @@ def test_the_commands_of_the_cli_page_run(workplace: Path, run: Run) -> None:
     assert lines > 10
     for name in (
         *("raccoon.mask.png", "raccoon.cutout.png", "raccoon.overlay.png"),
+        *("clicked.cutout.png", "clicked.svg"),
         *("found/cat.png", "found/coffee.png", "found-coco/annotations.json"),
         *("found-labelme/examples/raccoon.json", "found-labelme/examples/cat.json"),
         *("found-yolo/examples/raccoon.txt", "found-yolo/classes.txt"),
@@ -166,7 +167,8 @@ def test_the_options_of_the_cli_page_are_those_there_are(run: Run) -> None:
     parts = sections(DOCS / "cli.md")
     assert options_of(run) <= named_options(parts[""])
     commands = [name for name in parts if name]
-    assert commands == ["segment", "everything", "export", "models", "download", "train", "val"]
+    listed = ("segment", "everything", "compare", "export", "models", "download", "train", "val")
+    assert commands == list(listed)
     for command in commands:
         if command == "train":  # has stages
             continue
