@@ -12,7 +12,7 @@ from mobilesam.ui.messages import (
     PromptError,
     parse_color,
     parse_file_name,
-    parse_index,
+    parse_name,
     parse_opacity,
     parse_prompts,
 )
@@ -111,10 +111,20 @@ def test_opacity(raw, opacity):
 
 
 @pytest.mark.parametrize(
-    ("raw", "index"), [(0, 0), (2, 2), (3, 1), (-1, 1), (None, 1), ("0", 1), (True, 1), (0.0, 1)]
+    ("raw", "name"),
+    [
+        ("Left  cup", "Left cup"),
+        ("a\0b\nc", "a b c"),
+        ("</title><script>", "</title><script>"),
+        ("x" * 400, "x" * 80),
+        ("a\ud800", "a"),
+        ("", "object"),
+        (None, "object"),
+        (3, "3"),
+    ],
 )
-def test_chosen_candidate(raw, index):
-    assert parse_index(raw, count=3, default=1) == index
+def test_names_of_objects(raw, name):
+    assert parse_name(raw) == name
 
 
 @pytest.mark.parametrize(

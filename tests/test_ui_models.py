@@ -27,7 +27,8 @@ def machine(monkeypatch):
 
 def loader(source, download):
     assert download is False
-    return SimpleNamespace(name=str(source).rpartition("/")[2].partition(".")[0])
+    name = str(source).rpartition("/")[2].partition(".")[0]
+    return SimpleNamespace(name=name, draws_prompts=False)
 
 
 def names(shelf):

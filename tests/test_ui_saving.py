@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mobilesam.ui import segment
+from mobilesam.refinement import Refinement
+from mobilesam.ui import saving, segment
 from mobilesam.ui.sessions import Session
-from tests.ui_stubs import make_photo, make_studio, opened, save, upload
+from tests.ui_stubs import ask, make_photo, make_studio, opened, save, upload
 
 
 @pytest.fixture
@@ -27,8 +28,9 @@ def photo(tmp_path):
 @pytest.mark.parametrize(("kind", "mode"), [("mask", "L"), ("cutout", "RGBA"), ("overlay", "RGB")])
 def test_downloads_have_the_photos_own_size(studio, photo, kind, mode):
     session, picture = opened(studio, photo)
-    message = save(picture, kind, token=9, choice=0, color="#ff0000", opacity=1)
-    saved = segment.save_result(studio, session, message)["saved"]
+    look = {"choices": [0], "color": "#ff0000"}
+    message = save(picture, kind, token=9, object=look, opacity=1)
+    saved = saving.save_result(studio, session, message)["saved"]
     assert (saved["status"], saved["token"]) == ("ok", 9)
     assert saved["title"] == f"photo-{kind}.png"
     with Image.open(saved["file"]["path"]) as result:
@@ -45,30 +47,66 @@ def test_downloads_have_the_photos_own_size(studio, photo, kind, mode):
         assert (values[25, 70] == (0, 128, 0)).all()
 
 
-@pytest.mark.parametrize("kind", [None, "../x", "svg", 3, ["mask"]])
+@pytest.mark.parametrize("kind", [None, "../x", "gif", 3, ["mask"]])
 def test_unknown_downloads_are_refused(studio, photo, kind):
     session, picture = opened(studio, photo)
     message = save(picture, kind)
-    assert segment.save_result(studio, session, message)["saved"]["status"] == "failed"
+    assert saving.save_result(studio, session, message)["saved"]["status"] == "failed"
 
 
-@pytest.mark.parametrize("saving", [None, 3, "mask", ["mask"], {}])
-def test_odd_downloads_are_refused(studio, photo, saving):
+@pytest.mark.parametrize("odd", [None, 3, "mask", ["mask"], {}])
+def test_odd_downloads_are_refused(studio, photo, odd):
     session, _ = opened(studio, photo)
-    assert segment.save_result(studio, session, {"saving": saving})["saved"]["status"] == "failed"
+    assert saving.save_result(studio, session, {"saving": odd})["saved"]["status"] != "ok"
 
 
 def test_a_download_is_of_its_own_prompts_not_of_the_pages_latest(studio, photo):
     session, picture = opened(studio, photo)
-    message = save(picture, "mask") | {"points": [[70, 40, 0]], "picture": "other"}
-    assert segment.save_result(studio, session, message)["saved"]["status"] == "ok"
+    message = save(picture, "mask") | ask({"id": "other"}, [[70, 40, 0]])
+    assert saving.save_result(studio, session, message)["saved"]["status"] == "ok"
     assert studio.models.predictor().asked[-1]["points"] == [(1.0, 1.0)]
+
+
+def test_all_objects_but_hidden_ones_are_in_a_download_of_all(studio, photo):
+    session, picture = opened(studio, photo)
+    message = save(picture, "indexed", object={"choices": [0]})
+    message["saving"]["objects"] += [
+        {"id": 2, "name": "Top", "points": [[2, 2, 1]], "choices": [1]},
+        {"id": 3, "name": "All", "points": [[2, 2, 1]], "choices": [2], "hidden": True},
+    ]
+    saved = saving.save_result(studio, session, message)["saved"]
+    assert saved["status"] == "ok"
+    with Image.open(saved["file"]["path"]) as result:
+        numbers = np.asarray(result)
+    assert numbers.shape == (50, 80)
+    assert (numbers[40, 10], numbers[10, 70], numbers[40, 70]) == (1, 2, 0)
+
+
+def test_nothing_to_save_gets_a_sentence(studio, photo):
+    session, picture = opened(studio, photo)
+    hidden = {"hidden": True}
+    for message in (save(picture, "overlay", object=hidden), save(picture, "mask", active=7)):
+        saved = saving.save_result(studio, session, message)["saved"]
+        assert saved["status"] == "failed"
+        assert saved["text"] == "There is no mask to save; click on the photo first."
+
+
+def test_the_clean_up_is_exact_in_a_download(studio, photo):
+    session, picture = opened(studio, photo)
+    refine = {"area": 0, "smooth": 0, "feather": 3}
+    message = save(picture, "cutout", object={"choices": [0], "refine": refine})
+    saved = saving.save_result(studio, session, message)["saved"]
+    with Image.open(saved["file"]["path"]) as result:
+        alpha = np.asarray(result)[25, :, 3]
+    half = np.zeros((50, 80), bool)
+    half[:, :40] = True
+    assert (alpha == Refinement(feather=3.0).alpha(half)[25]).all()
 
 
 def test_a_visitor_keeps_two_files_of_each_kind(studio, photo):
     session, picture = opened(studio, photo)
     results = [
-        segment.save_result(studio, session, save(picture, "mask"))["saved"]["file"]["path"]
+        saving.save_result(studio, session, save(picture, "mask"))["saved"]["file"]["path"]
         for _ in range(5)
     ]
     photos = [
@@ -90,7 +128,7 @@ def test_any_file_name_can_be_saved_under(studio, photo, name):
     assert picture["title"]
     assert len(picture["title"].encode()) <= 170
     list(segment.encode_picture(studio, session, {}))
-    saved = segment.save_result(studio, session, save(picture, "mask"))["saved"]
+    saved = saving.save_result(studio, session, save(picture, "mask"))["saved"]
     assert saved["status"] == "ok"
     assert saved["title"].endswith("-mask.png")
     assert saved["title"].isprintable()
@@ -107,7 +145,7 @@ def test_two_visitors_at_once_are_not_mixed(studio, photo):
 
     def visit(name, session, picture, size):
         for _ in range(20):
-            saved = segment.save_result(studio, session, save(picture, "mask"))["saved"]
+            saved = saving.save_result(studio, session, save(picture, "mask"))["saved"]
             with Image.open(saved["file"]["path"]) as result:
                 results.setdefault(name, set()).add(result.size == size)
 
@@ -120,5 +158,4 @@ def test_two_visitors_at_once_are_not_mixed(studio, photo):
     for thread in threads:
         thread.join()
     assert results == {"first": {True}, "second": {True}}
-    foreign = {"points": [[1, 1, 1]], "picture": two["id"]}
-    assert segment.answer_prompts(studio, first, foreign)["answer"]["status"] == "stale"
+    assert segment.answer_prompts(studio, first, ask(two))["answer"]["status"] == "stale"

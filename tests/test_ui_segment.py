@@ -6,14 +6,16 @@ import base64
 import io
 import threading
 import time
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from mobilesam.ui import segment
+from mobilesam.ui import saving, segment
 from mobilesam.ui.sessions import Session
-from tests.ui_stubs import make_photo, make_studio, opened, save, upload
+from tests.ui_stubs import ask, make_photo, make_studio, opened, save, upload
 
 
 @pytest.fixture
@@ -48,15 +50,21 @@ def test_encoding_says_so_first_and_last(studio, photo):
     assert len(studio.models.predictor().encoded) == 1
 
 
+def alpha_of(mask):
+    data = base64.b64decode(mask["png"].removeprefix("data:image/png;base64,"))
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGBA"))[..., 3]
+
+
 def test_a_click_is_answered_with_masks_for_the_browser(studio, photo):
     session, picture = opened(studio, photo)
-    message = {"points": [[10, 20, 1]], "rev": 4, "picture": picture["id"]}
-    answer = segment.answer_prompts(studio, session, message)["answer"]
-    assert (answer["status"], answer["rev"], answer["best"]) == ("ok", 4, 1)
-    assert [mask["area"] for mask in answer["masks"]] == [2000, 2000, 4000]
-    assert [mask["score"] for mask in answer["masks"]] == pytest.approx([0.5, 0.9, 0.7])
-    data = base64.b64decode(answer["masks"][0]["png"].removeprefix("data:image/png;base64,"))
-    alpha = np.asarray(Image.open(io.BytesIO(data)).convert("RGBA"))[..., 3]
+    answer = segment.answer_prompts(studio, session, ask(picture, [[10, 20, 1]], rev=4))["answer"]
+    assert (answer["status"], answer["rev"], answer["model"]) == ("ok", 4, "stub")
+    (found,) = answer["objects"]
+    assert (found["id"], found["status"], found["best"]) == (1, "ok", 1)
+    assert [mask["area"] for mask in found["masks"]] == [2000, 2000, 4000]
+    assert [mask["score"] for mask in found["masks"]] == pytest.approx([0.5, 0.9, 0.7])
+    assert [mask["stability"] for mask in found["masks"]] == pytest.approx([0.8, 0.95, 0])
+    alpha = alpha_of(found["masks"][0])
     assert (alpha[:, :40] == 255).all()
     assert (alpha[:, 40:] == 0).all()
     assert studio.models.predictor().asked[-1]["points"] == [(10.0, 20.0)]
@@ -64,7 +72,7 @@ def test_a_click_is_answered_with_masks_for_the_browser(studio, photo):
 
 def test_prompts_for_another_photo_are_not_answered(studio, photo):
     session, _ = opened(studio, photo)
-    answer = segment.answer_prompts(studio, session, {"points": [[1, 1, 1]], "picture": "old"})
+    answer = segment.answer_prompts(studio, session, ask({"id": "old"}))
     assert answer["answer"]["status"] == "stale"
     assert studio.models.predictor().asked == []
 
@@ -72,16 +80,95 @@ def test_prompts_for_another_photo_are_not_answered(studio, photo):
 @pytest.mark.parametrize("points", [[[1, 1, 5]], [[1e308, 1, 1]], [[1, 1, 1]] * 65, "x", []])
 def test_hostile_prompts_get_a_sentence(studio, photo, points):
     session, picture = opened(studio, photo)
-    message = {"points": points, "picture": picture["id"], "rev": 1}
+    message = ask(picture, object={"points": points})
+    (answer,) = segment.answer_prompts(studio, session, message)["answer"]["objects"]
+    assert answer["status"] == "refused"
+    assert answer["text"].endswith(".")
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        {"steps": [1, 2]},
+        {"steps": [True]},
+        {"steps": "1"},
+        {"steps": [0, 1]},
+        {"choices": [7]},
+        {"choices": [0.5]},
+        {"choices": [None] * 99},
+        {"refine": 3},
+        {"refine": {"area": -1}},
+        {"refine": {"smooth": float("nan")}},
+        {"refine": {"feather": 1e308}},
+        {"refine": {"feather": "1"}},
+    ],
+)
+def test_hostile_objects_get_a_sentence_and_the_others_their_masks(studio, photo, hostile):
+    session, picture = opened(studio, photo)
+    message = ask(picture, object=hostile)
+    message["objects"].append({"id": 2, "points": [[2, 2, 1]]})
+    message["wanted"] = [1, 2]
+    bad, good = segment.answer_prompts(studio, session, message)["answer"]["objects"]
+    assert (bad["id"], bad["status"]) == (1, "refused")
+    assert bad["text"].endswith(".")
+    assert (good["id"], good["status"]) == (2, "ok")
+
+
+@pytest.mark.parametrize("objects", [None, 3, "x", [3], {"id": 1}, [{"id": 1}] * 51])
+def test_hostile_lists_of_objects_get_a_sentence(studio, photo, objects):
+    session, picture = opened(studio, photo)
+    message = ask(picture) | {"objects": objects}
     answer = segment.answer_prompts(studio, session, message)["answer"]
     assert answer["status"] == "refused"
     assert answer["text"].endswith(".")
 
 
+def test_only_the_objects_asked_about_are_decoded(studio, photo):
+    session, picture = opened(studio, photo)
+    message = ask(picture)
+    message["objects"].append({"id": 2, "points": [[2, 2, 1]]})
+    message["wanted"] = [2, 9, [1], 2]
+    found = segment.answer_prompts(studio, session, message)["answer"]["objects"]
+    assert [entry["id"] for entry in found] == [2]
+    assert len(studio.models.predictor().asked) == 1
+
+
+def test_a_further_click_starts_from_the_mask_before(studio, photo):
+    session, picture = opened(studio, photo)
+    segment.answer_prompts(studio, session, ask(picture, [[1, 1, 1]]))
+    segment.answer_prompts(studio, session, ask(picture, [[1, 1, 1], [5, 5, 0]]))
+    first, second = studio.models.predictor().asked  # one decode for each click
+    assert first["mask_input"] is None
+    assert second["mask_input"] is not None
+    assert session.nbytes > 10  # what was kept for it counts
+
+
+def test_a_feathered_mask_comes_with_a_soft_edge(studio, photo):
+    session, picture = opened(studio, photo)
+    message = ask(picture, object={"refine": {"feather": 2}})
+    (found,) = segment.answer_prompts(studio, session, message)["answer"]["objects"]
+    row = alpha_of(found["masks"][0])[25]
+    assert (row[0], row[79]) == (255, 0)
+    assert 0 < row[38] < 255
+
+
+def test_an_examples_embedding_is_taken_where_it_is_ready(studio):
+    embedding = studio.models.predictor().encode(np.zeros((40, 60, 3), np.uint8))
+    ready = SimpleNamespace(embedding=lambda name, predictor: embedding)
+    studio = replace(studio, ready=ready)
+    session = Session()
+    segment.open_picture(studio, session, {"example": "example.jpg", "token": 1})
+    (step,) = segment.encode_picture(studio, session, {})
+    assert step["progress"]["state"] == "ready"
+    assert session.snapshot().embedding is embedding
+    session.pixels = None
+    assert session.nbytes == 0  # it is everybody's
+
+
 def test_an_empty_session_asks_for_its_photo(studio):
     assert segment.answer_prompts(studio, Session(), {})["answer"]["status"] == "lost"
     assert (
-        segment.save_result(studio, Session(), save({"id": "x"}, "mask"))["saved"]["status"]
+        saving.save_result(studio, Session(), save({"id": "x"}, "mask"))["saved"]["status"]
         == "lost"
     )
     steps = list(segment.encode_picture(studio, Session(), {}))
@@ -91,7 +178,7 @@ def test_an_empty_session_asks_for_its_photo(studio):
 def test_a_cleared_embedding_is_encoded_again_from_the_file(studio, photo):
     session, picture = opened(studio, photo)
     session.release()
-    message = {"points": [[1, 1, 1]], "picture": picture["id"]}
+    message = ask(picture)
     assert segment.answer_prompts(studio, session, message)["answer"]["status"] == "encode"
     *_, last = segment.encode_picture(studio, session, {})
     assert last["progress"]["state"] == "ready"
@@ -108,7 +195,7 @@ def test_a_cleared_embedding_whose_file_is_gone_asks_for_the_photo(studio, photo
 
 def test_another_model_needs_an_embedding_of_its_own(studio, photo):
     session, picture = opened(studio, photo)
-    message = {"points": [[1, 1, 1]], "picture": picture["id"], "model": "other"}
+    message = ask(picture, model="other")
     assert segment.answer_prompts(studio, session, message)["answer"]["status"] == "encode"
     list(segment.encode_picture(studio, session, {"model": "other"}))
     assert segment.answer_prompts(studio, session, message)["answer"]["status"] == "ok"
@@ -116,20 +203,14 @@ def test_another_model_needs_an_embedding_of_its_own(studio, photo):
 
 def test_errors_of_the_model_become_a_sentence(studio, photo):
     session, picture = opened(studio, photo)
-    message = {"points": [[1, 1, 1]], "picture": picture["id"]}
+    message = ask(picture)
     for error in (RuntimeError("CUDA exploded at /secret/path"), MemoryError()):
         studio.models.predictor().error = error
-        answer = segment.answer_prompts(studio, session, message)["answer"]
+        (answer,) = segment.answer_prompts(studio, session, message)["answer"]["objects"]
         assert (answer["status"], answer["text"]) == ("failed", segment.TROUBLE)
     studio.models.predictor().error = None
-    assert segment.answer_prompts(studio, session, message)["answer"]["status"] == "ok"
-
-
-def test_an_answer_names_the_prompts_it_is_of(studio, photo):
-    session, picture = opened(studio, photo)
-    prompts = {"points": [[10, 20, 1]], "box": [0, 0, 9, 9]}
-    message = prompts | {"rev": 4, "picture": picture["id"]}
-    assert segment.answer_prompts(studio, session, message)["answer"]["prompts"] == prompts
+    (answer,) = segment.answer_prompts(studio, session, message)["answer"]["objects"]
+    assert answer["status"] == "ok"
 
 
 def test_one_photo_is_read_at_a_time(studio, photo, monkeypatch):

@@ -17,13 +17,17 @@ class StubPrediction:
     """Three masks: the left half, the upper half, everything."""
 
     def __init__(self, size):
-        height, width = size
+        height, width = self.original_size = size
         self.iou_predictions = np.array([0.5, 0.9, 0.7], np.float32)
         self.best, self.decode_ms, self.model_name = 1, 12.34, "stub"
         self.masks = np.zeros((3, height, width), bool)
         self.masks[0, :, : width // 2] = True
         self.masks[1, : height // 2] = True
         self.masks[2] = True
+        self.low_res_logits = np.zeros((3, 4, 4), np.float32)
+
+    def stability_scores(self, offset):
+        return np.array([0.8, 0.95, np.nan], np.float32)
 
     def mask(self, index):
         return self.masks[index]
@@ -35,18 +39,23 @@ class StubPrediction:
 
 class StubPredictor:
     def __init__(self, name="stub"):
-        self.model = SimpleNamespace(name=name)
+        self.model = SimpleNamespace(name=name, draws_prompts=False)
         self.encoded, self.asked = [], []
         self.error = None
 
     def encode(self, pixels):
         self.encoded.append(pixels.shape)
         return SimpleNamespace(
-            original_size=pixels.shape[:2], nbytes=10, encode_ms=5.0, model_name=self.model.name
+            original_size=pixels.shape[:2],
+            nbytes=10,
+            encode_ms=5.0,
+            model_name=self.model.name,
+            model_identity=self.model.name,
         )
 
-    def candidates(self, embedding, **prompts):
-        self.asked.append(prompts)
+    def candidates(self, embedding, points=None, labels=None, box=None, mask_input=None):
+        points = None if points is None else [tuple(point) for point in points]
+        self.asked.append({"points": points, "box": box, "mask_input": mask_input})
         if self.error is not None:
             raise self.error
         return StubPrediction(embedding.original_size)
@@ -91,9 +100,16 @@ def upload(path, token=1, name=None):
     return {"token": token, "image": {"path": str(path), "orig_name": name or Path(path).name}}
 
 
+def ask(picture, points=((1, 1, 1),), **others):
+    """A message that asks for the masks of one object."""
+    entry = {"id": 1, "points": [list(point) for point in points]} | others.pop("object", {})
+    return {"objects": [entry], "wanted": [1], "picture": picture["id"], "rev": 1} | others
+
+
 def save(picture, kind, token=1, **others):
-    wanted = {"points": [[1, 1, 1]], "picture": picture["id"], "kind": kind, "token": token}
-    return {"saving": wanted | others}
+    entry = {"id": 1, "name": "Thing", "points": [[1, 1, 1]]} | others.pop("object", {})
+    wanted = {"objects": [entry], "active": 1, "picture": picture["id"], "kind": kind}
+    return {"saving": wanted | {"token": token} | others}
 
 
 def opened(studio, path):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import io
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -12,15 +10,17 @@ from typing import Any
 
 import gradio as gr
 from gradio_client.utils import strip_invalid_filename_characters
-from PIL import Image, ImageOps
 
-from mobilesam.ui import segment
+from mobilesam.ui import everything, saving, segment
+from mobilesam.ui.compare import build_compare
+from mobilesam.ui.courtesy import Courtesy
+from mobilesam.ui.examples import ReadyEmbeddings, find_examples, thumbnails
 from mobilesam.ui.models import FALLBACK, ModelShelf
 from mobilesam.ui.prompt_canvas import PromptCanvas
 from mobilesam.ui.sessions import DEFAULT_BUDGET_BYTES, MemoryBudget, Session
+from mobilesam.ui.theme import page_theme
 
 EXAMPLES_FOLDER = Path(__file__).resolve().parents[2] / "examples"
-THUMBNAIL_SIDE = 240  # px, longest side of an example's thumbnail
 TITLE = "MobileSAM: click anything in a photo, get its mask"
 
 LAUNCH_OPTIONS: dict[str, Any] = {
@@ -30,7 +30,8 @@ LAUNCH_OPTIONS: dict[str, Any] = {
     "enable_monitoring": False,
     "run_history": False,
     "show_error": False,
-    "footer_links": ["gradio", "settings"],
+    "footer_links": ["api", "gradio", "settings"],
+    "theme": page_theme(),
 }
 
 # One event at a time from each page, and the last one is never lost.
@@ -72,6 +73,8 @@ def build_demo(
     shelf = models or ModelShelf(model, checkpoint)
     budget = MemoryBudget(budget_bytes)
     examples = find_examples(Path(examples_folder))
+    courtesy = Courtesy()
+    ready = ReadyEmbeddings(examples, shelf, courtesy.wait)
     if fetch_official and models is None and checkpoint is None and model != FALLBACK:
         shelf.start_download()
     if backend != "torch" and models is None:
@@ -82,9 +85,19 @@ def build_demo(
     ) as demo:
         session = gr.State(Session())
         canvas = PromptCanvas(examples=thumbnails(examples), models=shelf.status())
-        studio = segment.Studio(shelf, budget, store_in(canvas.GRADIO_CACHE), discard, examples)
+        studio = segment.Studio(
+            shelf,
+            budget,
+            store_in(canvas.GRADIO_CACHE),
+            discard,
+            {name: example.path for name, example in examples.items()},
+            ready,
+            courtesy,
+        )
         _wire(demo, canvas, session, studio)
+        build_compare(canvas, session, studio)
     demo.queue(max_size=64)
+    ready.start()
     return demo
 
 
@@ -111,7 +124,17 @@ def _wire(demo: gr.Blocks, canvas: PromptCanvas, session: gr.State, studio: segm
 
     def save_result(message: Mapping[str, Any], visited: Session, request: gr.Request) -> Any:
         studio.budget.touch(visited, request.session_hash)
-        return gr.update(**segment.save_result(studio, visited, message))
+        return gr.update(**saving.save_result(studio, visited, message))
+
+    def start_everything(
+        message: Mapping[str, Any], visited: Session, request: gr.Request
+    ) -> Iterator[Any]:
+        studio.budget.touch(visited, request.session_hash)
+        for props in everything.search(studio, visited, message):
+            yield gr.update(**props)
+
+    def stop_everything(message: Mapping[str, Any], visited: Session) -> Any:
+        return gr.update(**everything.stop(studio, visited, message))
 
     def ask_models() -> Any:
         return gr.update(models=studio.models.status())
@@ -124,35 +147,16 @@ def _wire(demo: gr.Blocks, canvas: PromptCanvas, session: gr.State, studio: segm
     canvas.encode_picture(encode_picture, **page, concurrency_id="encode", concurrency_limit=1)
     canvas.ask_mask(ask_mask, **page, queue=False)
     canvas.save_result(save_result, **page, concurrency_id="save", concurrency_limit=1)
+    canvas.start_everything(
+        start_everything,
+        **{**page, "trigger_mode": "multiple"},
+        concurrency_id="everything",
+        concurrency_limit=1,
+    )
+    canvas.stop_everything(stop_everything, **{**page, "trigger_mode": "multiple"}, queue=False)
     canvas.ask_models(ask_models, inputs=None, outputs=canvas, **_PAGE_EVENT, queue=False)
     demo.load(ask_models, outputs=canvas, show_progress="hidden", api_visibility="private")
     demo.unload(leave)
-
-
-def find_examples(folder: Path) -> dict[str, Path]:
-    """Return the example photographs of a folder by file name, in alphabetical order."""
-    return {path.name: path for path in sorted(folder.glob("*.jpg"))}
-
-
-def thumbnails(examples: Mapping[str, Path]) -> list[dict[str, str]]:
-    """Return name, title and a small data URI of each example photograph."""
-    entries = []
-    for name, path in examples.items():
-        with Image.open(path) as photo:
-            photo.draft("RGB", (2 * THUMBNAIL_SIDE, 2 * THUMBNAIL_SIDE))
-            small = ImageOps.exif_transpose(photo).convert("RGB")
-        small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-        buffer = io.BytesIO()
-        small.save(buffer, format="JPEG", quality=80)
-        data = base64.b64encode(buffer.getvalue()).decode("ascii")
-        entries.append(
-            {
-                "name": name,
-                "title": path.stem.replace("_", " ").replace("-", " ").capitalize(),
-                "source": f"data:image/jpeg;base64,{data}",
-            }
-        )
-    return entries
 
 
 def store_in(folder: str | Path) -> Callable[[bytes, str], dict[str, Any]]:

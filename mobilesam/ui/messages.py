@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 MAX_NAME_BYTES = 150  # of a file name without its suffix; file systems take 255 with everything
+MAX_OBJECT_NAME = 80  # characters
 MAX_POINTS = 64  # more are of no use to the decoder and cost memory
 DEFAULT_COLOR = (30, 144, 255)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -66,15 +67,15 @@ def _parse_points(
 ) -> tuple[tuple[tuple[float, float], ...], tuple[int, ...]]:
     if raw_points is None:
         return (), ()
-    if not _is_list(raw_points):
+    if not is_list(raw_points):
         raise PromptError("The points must be a list of [x, y, label].")
     if len(raw_points) > MAX_POINTS:
         raise PromptError(f"At most {MAX_POINTS} points are taken; got {len(raw_points)}.")
     points, labels = [], []
     for number, raw_point in enumerate(raw_points, start=1):
-        if not _is_list(raw_point) or len(raw_point) != 3:
+        if not is_list(raw_point) or len(raw_point) != 3:
             raise PromptError(f"Point {number} must be [x, y, label].")
-        x, y = (_number(entry, f"Point {number}") for entry in raw_point[:2])
+        x, y = (parse_number(entry, f"Point {number}") for entry in raw_point[:2])
         _check_inside(x, y, original_size, f"Point {number}")
         if isinstance(raw_point[2], bool) or raw_point[2] not in (0, 1):
             raise PromptError(f"The label of point {number} must be 1 (include) or 0 (exclude).")
@@ -88,9 +89,9 @@ def _parse_box(
 ) -> tuple[float, float, float, float] | None:
     if raw_box is None:
         return None
-    if not _is_list(raw_box) or len(raw_box) != 4:
+    if not is_list(raw_box) or len(raw_box) != 4:
         raise PromptError("The box must be four numbers: left, top, right, bottom.")
-    x0, y0, x1, y1 = (_number(entry, "The box") for entry in raw_box)
+    x0, y0, x1, y1 = (parse_number(entry, "The box") for entry in raw_box)
     _check_inside(x0, y0, original_size, "The box")
     _check_inside(x1, y1, original_size, "The box")
     if x1 <= x0 or y1 <= y0:
@@ -98,19 +99,25 @@ def _parse_box(
     return x0, y0, x1, y1
 
 
-def _is_list(value: Any) -> bool:
+def is_list(value: Any) -> bool:
+    """Tell whether a value is a list, and not text."""
     return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
 
 
-def _number(value: Any, what: str) -> float:
+def parse_number(value: Any, what: str) -> float:
+    """Return a finite number; `what` is the subject of the sentence if it is none.
+
+    Raises:
+        PromptError: It is none.
+    """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise PromptError(f"{what} must have numbers for its position.")
+        raise PromptError(f"{what} must be given in numbers.")
     try:
         number = float(value)
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):
-        raise PromptError(f"{what} must have finite numbers for its position.")
+        raise PromptError(f"{what} must be given in finite numbers.")
     return number
 
 
@@ -131,6 +138,12 @@ def parse_file_name(raw_name: Any) -> str:
     return (short or "photo") + dot + suffix
 
 
+def parse_name(raw_name: Any) -> str:
+    """Return an object's name: one line, not too long, and never empty."""
+    text = " ".join(_CONTROL.sub(" ", str(raw_name if raw_name is not None else "")).split())
+    return text.encode("utf-8", "ignore").decode("utf-8")[:MAX_OBJECT_NAME] or "object"
+
+
 def parse_color(raw_color: Any) -> tuple[int, int, int]:
     """Return RGB from "#rrggbb", or the default colour for anything else."""
     if not isinstance(raw_color, str) or not _HEX_COLOR.fullmatch(raw_color):
@@ -142,12 +155,6 @@ def parse_color(raw_color: Any) -> tuple[int, int, int]:
 def parse_opacity(raw_opacity: Any) -> float:
     """Return an opacity of 0 to 1, or 0.5 for anything that is no number."""
     try:
-        return min(1.0, max(0.0, _number(raw_opacity, "The opacity")))
+        return min(1.0, max(0.0, parse_number(raw_opacity, "The opacity")))
     except PromptError:
         return 0.5
-
-
-def parse_index(raw_index: Any, count: int, default: int) -> int:
-    """Return the chosen candidate's index, or the default one if there is no such candidate."""
-    is_index = isinstance(raw_index, int) and not isinstance(raw_index, bool)
-    return raw_index if is_index and 0 <= raw_index < count else default

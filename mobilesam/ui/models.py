@@ -16,6 +16,7 @@ from mobilesam.backends import Backend
 from mobilesam.checkpoints import CheckpointError, resolve_checkpoint
 from mobilesam.predictor import Predictor
 from mobilesam.registry import MODELS, available, default_model_name, load_model, locate
+from mobilesam.ui.everything import page_defaults
 
 LOGGER = logging.getLogger(__name__)
 
@@ -78,6 +79,11 @@ class ModelShelf:
         with self._lock:
             known = isinstance(name, str) and name in self._predictors
             return self._predictors[str(name) if known else self.default]
+
+    def sources(self) -> list[str | Path]:
+        """Return what the models were loaded from: names, and files given to the server."""
+        with self._lock:
+            return list(self._sources.values())
 
     def start_backend(self, backend: str | None = None) -> threading.Thread | None:
         """Let another backend encode pictures as soon as it is ready; PyTorch does until then.
@@ -147,13 +153,14 @@ class ModelShelf:
     def status(self) -> dict[str, Any]:
         """Describe the shelf for the page: choices, default, notice and download progress."""
         with self._lock:
-            sources = dict(self._sources)
+            sources, predictors = dict(self._sources), dict(self._predictors)
         return {
             "choices": [
                 {
                     "name": name,
                     "title": _title(name),
                     "source": Path(source).name,
+                    "search": page_defaults(predictors[name].model),
                 }
                 for name, source in sources.items()
             ],

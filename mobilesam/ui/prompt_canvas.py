@@ -13,20 +13,49 @@ from gradio.data_classes import FileData, GradioModel
 CANVAS_FOLDER = Path(__file__).parent / "canvas"
 SCRIPTS = (
     "geometry.js",
-    "prompts.js",
+    "elements.js",
+    "wire.js",
+    "objects.js",
     "layout.js",
     "masks.js",
+    "marks.js",
     "view.js",
     "gestures.js",
     "keyboard.js",
     "panel.js",
+    "candidates.js",
+    "object_list.js",
+    "lines.js",
+    "results.js",
+    "found.js",
+    "found_controls.js",
+    "found_table.js",
+    "everything.js",
+    "share.js",
+    "sharing.js",
+    "camera.js",
     "saving.js",
     "link.js",
     "files.js",
     "main.js",
 )
-STYLES = ("page.css", "stage.css", "panel.css")
-EVENTS = ("open_picture", "encode_picture", "ask_mask", "save_result", "ask_models")
+STYLES = (
+    "page.css",
+    "stage.css",
+    "panel.css",
+    "everything.css",
+    "camera.css",
+    "compare.css",
+)
+EVENTS = (
+    "open_picture",
+    "encode_picture",
+    "ask_mask",
+    "save_result",
+    "ask_models",
+    "start_everything",
+    "stop_everything",
+)
 SCHEMA = {"type": "object", "description": "Prompts for the photo the page shows."}
 
 
@@ -38,17 +67,18 @@ class PromptMessage(GradioModel):
     would show nothing.
     """
 
-    points: Any = None
-    box: Any = None
+    objects: Any = None
+    active: Any = None
+    wanted: Any = None
     rev: Any = None
     picture: Any = None
     model: Any = None
     token: Any = None
     encoding: Any = None
     saving: Any = None
+    everything: Any = None
     image: FileData | None = None
     example: Any = None
-    color: Any = None
     opacity: Any = None
 
 
@@ -66,11 +96,12 @@ class PromptCanvas(gr.HTML):
     Properties that Python sets (each replaced as a whole):
         picture: The photo to show: id, file, width, height, title, and the token it answers.
         progress: How far encoding is: picture, state, encode_ms, model.
-        answer: Masks for the prompts of one `rev`, or why there are none.
+        answer: Masks for the objects asked about at one `rev`, or why there are none.
         saved: The file a download asked for.
         notice: A sentence about a file that could not be opened.
         models: The models to choose from and the state of the official one's download.
-        examples: Example photos: name and thumbnail.
+        examples: Example photos: name, title, hint, thumbnail and the objects they open with.
+        everything: How far a search for all objects is, and what it has found.
     """
 
     data_model = PromptMessage
@@ -106,7 +137,7 @@ class PromptCanvas(gr.HTML):
 
     def example_payload(self) -> dict[str, Any]:
         """Return a message with one point."""
-        return {"points": [[10, 10, 1]], "rev": 1}
+        return {"objects": [{"id": 1, "points": [[10, 10, 1]]}], "wanted": [1], "rev": 1}
 
     def move_resource_to_block_cache(self, url_or_file_path: str | Path | None) -> str | None:
         """Take local files only: Gradio would download an address whole into memory."""

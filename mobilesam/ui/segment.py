@@ -1,4 +1,4 @@
-"""What happens when a photo is opened, encoded, clicked on and saved.
+"""What happens when a photo is opened, encoded and clicked on.
 
 Plain functions of a `Studio`, a `Session` and the page's message; each returns the properties of
 the canvas that change. None of them knows Gradio, and none of them raises for what a visitor did:
@@ -23,18 +23,20 @@ from PIL import Image
 
 from mobilesam import rendering
 from mobilesam.transforms import read_image
-from mobilesam.ui.messages import (
-    PromptError,
-    parse_color,
-    parse_file_name,
-    parse_index,
-    parse_opacity,
-    parse_prompts,
+from mobilesam.ui.courtesy import Courtesy
+from mobilesam.ui.messages import PromptError, parse_file_name
+from mobilesam.ui.page_objects import (
+    PageObject,
+    find_objects,
+    parse_object,
+    parse_objects,
+    stability_scores,
 )
 from mobilesam.ui.sessions import MemoryBudget, Session, Snapshot
 
 if TYPE_CHECKING:
     from mobilesam.predictor import ImageEmbedding, MaskPrediction, Predictor
+    from mobilesam.ui.examples import ReadyEmbeddings
     from mobilesam.ui.models import ModelShelf
 
 LOGGER = logging.getLogger(__name__)
@@ -42,7 +44,6 @@ LOGGER = logging.getLogger(__name__)
 DISPLAY_SIDE = 2048  # px, longest side of the copy the browser draws
 LOSSLESS_SIDE = 1024  # px, up to which that copy is a PNG unless the photo was a JPEG
 PREVIEW_SIDE = 1024  # px, longest side of the masks the browser paints
-SAVE_KINDS = ("mask", "cutout", "overlay")
 TROUBLE = "Something went wrong on the server; please try again."
 
 Props = dict[str, Any]
@@ -59,6 +60,8 @@ class Studio:
             file description the page needs.
         discard: Deletes such a file again, by its path.
         examples: Example photos by file name.
+        ready: Embeddings of the examples that were made in advance, or None.
+        courtesy: Lets long work step back while somebody waits for a click.
         decode_slots: How many masks are decoded at once.
         open_slots: How many photos are read at once: a large one takes hundreds of megabytes.
     """
@@ -68,6 +71,8 @@ class Studio:
     store: Callable[[bytes, str], dict[str, Any]]
     discard: Callable[[str], None]
     examples: Mapping[str, Path] = field(default_factory=dict)
+    ready: ReadyEmbeddings | None = None
+    courtesy: Courtesy = field(default_factory=Courtesy)
     decode_slots: threading.Semaphore = field(
         default_factory=lambda: threading.BoundedSemaphore(max(1, (os.cpu_count() or 1) // 2))
     )
@@ -99,11 +104,12 @@ def open_picture(studio: Studio, session: Session, value: Mapping[str, Any]) -> 
         text = "The file is no longer on the server; please open it again."
         return {"notice": {"token": token, "text": text}}
     except (ValueError, TypeError) as error:
-        return {"notice": {"token": token, "text": _sentence(error)}}
+        return {"notice": {"token": token, "text": sentence(error)}}
     except Exception:
         LOGGER.exception("A photo could not be opened")
         return {"notice": {"token": token, "text": TROUBLE}}
-    session.show(picture_id, source, title, pixels)
+    example = title if value.get("example") is not None else None
+    session.show(picture_id, source, title, pixels, example)
     height, width = pixels.shape[:2]
     picture = {
         "token": token,
@@ -124,12 +130,19 @@ def encode_picture(studio: Studio, session: Session, value: Mapping[str, Any]) -
         yield {"progress": progress | {"state": "lost"}}
         return
     predictor = studio.models.predictor(value.get("model"))
-    embedding = _current_embedding(photo, predictor)
+    embedding = current_embedding(photo, predictor)
+    if embedding is None and studio.ready is not None and photo.example is not None:
+        embedding = studio.ready.embedding(photo.example, predictor)
+        if embedding is not None and embedding.model_name != predictor.model.name:
+            embedding = None  # the same weights under another name
+        if embedding is not None:
+            session.keep(photo.picture_id, embedding, shared=True)
     if embedding is None:
         yield {"progress": progress | {"state": "encoding"}}
         try:
-            pixels = photo.pixels if photo.pixels is not None else _read_again(studio, photo)
-            embedding = predictor.encode(pixels)
+            pixels = photo.pixels if photo.pixels is not None else read_again(studio, photo)
+            with studio.courtesy.first():
+                embedding = predictor.encode(pixels)
         except FileNotFoundError:
             yield {"progress": progress | {"state": "lost"}}
             return
@@ -149,102 +162,73 @@ def encode_picture(studio: Studio, session: Session, value: Mapping[str, Any]) -
 
 
 def answer_prompts(studio: Studio, session: Session, value: Mapping[str, Any]) -> Props:
-    """Turn the points and the box into candidate masks for the browser to paint."""
+    """Turn the prompts of the objects asked about into candidate masks for the browser to paint."""
     answer: Props = {"rev": value.get("rev"), "picture": value.get("picture")}
     photo = session.snapshot()
-    outcome, prediction = _predict(studio, photo, value)
-    if prediction is None:
+    outcome, predictor, embedding = find_embedding(studio, photo, value)
+    if outcome.get("status") in ("lost", "stale"):
         return {"answer": answer | outcome}
     try:
-        previews = prediction.preview(PREVIEW_SIDE)
-        color = parse_color(value.get("color"))
-        height, width = photo.original_size
-        masks = [
-            {
-                "png": _data_uri(preview, color),
-                "score": round(float(score), 4),
-                "area": round(float(preview.mean()) * height * width),
-            }
-            for preview, score in zip(previews, prediction.iou_predictions, strict=True)
-        ]
+        objects = find_objects(parse_objects(value.get("objects")), value.get("wanted"))
+    except PromptError as error:
+        return {"answer": answer | {"status": "refused", "text": str(error)}}
+    answers = [_answer_object(studio, photo, predictor, embedding, raw) for raw in objects]
+    if embedding is None and any(entry["status"] == "encode" for entry in answers):
+        return {"answer": answer | outcome}
+    return {"answer": answer | {"status": "ok", "model": predictor.model.name, "objects": answers}}
+
+
+def _answer_object(
+    studio: Studio,
+    photo: Snapshot,
+    predictor: Predictor,
+    embedding: ImageEmbedding | None,
+    raw: Mapping[str, Any],
+) -> Props:
+    """Return the candidates of one object, or why there are none."""
+    answer: Props = {"id": raw.get("id")}
+    try:
+        wanted = parse_object(raw, photo.original_size)
+        if embedding is None:
+            return answer | {"status": "encode"}
+        with studio.courtesy.first(), studio.decode_slots:
+            prediction = wanted.predict(predictor, embedding, photo.steps)
+        masks = _drawn(wanted, prediction, stability_scores(prediction, predictor))
+    except (ValueError, TypeError) as error:
+        return answer | {"status": "refused", "text": sentence(error)}
     except Exception:
-        LOGGER.exception("Masks could not be drawn")
-        return {"answer": answer | {"status": "failed", "text": TROUBLE}}
-    return {
-        "answer": answer
-        | {
-            "status": "ok",
-            "masks": masks,
-            "best": int(prediction.best),
-            "decode_ms": round(prediction.decode_ms, 1),
-            "model": prediction.model_name,
-            "prompts": {"points": value.get("points"), "box": value.get("box")},
-        }
+        LOGGER.exception("Prompts could not be answered")
+        return answer | {"status": "failed", "text": TROUBLE}
+    return answer | {
+        "status": "ok",
+        "masks": masks,
+        "best": int(prediction.best),
+        "decode_ms": round(prediction.decode_ms, 1),
     }
 
 
-def save_result(studio: Studio, session: Session, value: Mapping[str, Any]) -> Props:
-    """Make the chosen mask at the photo's own size and write it as the PNG asked for.
-
-    The message's `saving` says all that the file depends on: the page's prompts may have changed
-    since, and the file must show what was on the screen.
-    """
-    wanted = value.get("saving")
-    wanted = wanted if isinstance(wanted, Mapping) else {}
-    saved: Props = {"token": wanted.get("token"), "kind": wanted.get("kind")}
-    if saved["kind"] not in SAVE_KINDS:
-        text = f"The page can save a {', a '.join(SAVE_KINDS)}; got something else."
-        return {"saved": saved | {"status": "failed", "text": text}}
-    photo = session.snapshot()
-    outcome, prediction = _predict(studio, photo, wanted)
-    if prediction is None:
-        return {"saved": saved | outcome}
-    try:
-        count = len(prediction.iou_predictions)
-        mask = prediction.mask(parse_index(wanted.get("choice"), count, prediction.best))
-        png = result_png(
-            saved["kind"],
-            mask,
-            lambda: _read_again(studio, photo),
-            parse_color(wanted.get("color")),
-            parse_opacity(wanted.get("opacity")),
+def _drawn(wanted: PageObject, prediction: MaskPrediction, stability: list[float]) -> list[Props]:
+    """Return what the browser paints of each candidate, cleaned up as at the photo's own size."""
+    previews = prediction.preview(PREVIEW_SIDE)
+    height, width = prediction.original_size
+    refinement = wanted.refinement.scaled(max(previews.shape[1:]) / max(height, width))
+    drawn = []
+    for preview, score, stable in zip(previews, prediction.iou_predictions, stability, strict=True):
+        mask = refinement.mask(preview)
+        png = (
+            rendering.alpha_mask_png(refinement.alpha(mask))
+            if refinement.feather
+            else rendering.palette_mask_png(mask)
         )
-        file_name = f"{Path(photo.title).stem or 'photo'}-{saved['kind']}.png"
-        file = studio.hand_over(session, "result", png, file_name)
-    except FileNotFoundError:
-        return {"saved": saved | {"status": "lost"}}
-    except Exception:
-        LOGGER.exception("A result could not be saved")
-        return {"saved": saved | {"status": "failed", "text": TROUBLE}}
-    return {"saved": saved | {"status": "ok", "file": file, "title": file_name}}
-
-
-def result_png(
-    kind: str,
-    mask: np.ndarray,
-    read_photo: Callable[[], np.ndarray],
-    color: tuple[int, int, int],
-    opacity: float,
-) -> bytes:
-    """Return a PNG of the photo's own size.
-
-    Args:
-        kind: "mask" (black and white), "cutout" (the photo, transparent outside the mask) or
-            "overlay" (the photo with the mask painted over it).
-        mask: (H, W) bool.
-        read_photo: Returns the (H, W, 3) uint8 photo; called only for the kinds that show it.
-        color: RGB of the overlay.
-        opacity: Of the overlay, 0 to 1.
-    """
-    if kind == "mask":
-        picture = rendering.mask_image(mask)
-    elif kind == "cutout":
-        picture = Image.fromarray(rendering.cut_out(read_photo(), mask))
-    else:
-        picture = Image.fromarray(rendering.overlay(read_photo(), mask, color, opacity))
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG", compress_level=3)
-    return buffer.getvalue()
+        drawn.append(
+            {
+                "png": "data:image/png;base64," + base64.b64encode(png).decode("ascii"),
+                "score": round(float(score), 4),
+                "stability": round(stable, 4),
+                "area": round(float(mask.mean()) * height * width),
+            }
+        )
+    return drawn
 
 
 def display_copy(pixels: np.ndarray, lossless: bool) -> tuple[bytes, str]:
@@ -268,36 +252,24 @@ def display_copy(pixels: np.ndarray, lossless: bool) -> tuple[bytes, str]:
     return buffer.getvalue(), ".jpg"
 
 
-def _predict(
+def find_embedding(
     studio: Studio, photo: Snapshot, value: Mapping[str, Any]
-) -> tuple[Props, MaskPrediction | None]:
-    """Decode the request's prompts, or say why not.
+) -> tuple[Props, Predictor, ImageEmbedding | None]:
+    """Return the predictor asked for and its embedding of the photo, or why there is none.
 
     The status "lost" asks the page to open its photo again, "encode" to have it encoded again.
     """
-    if not photo.picture_id:
-        return {"status": "lost"}, None
-    if value.get("picture") != photo.picture_id:
-        return {"status": "stale"}, None
-    try:
-        prompts = parse_prompts(value, photo.original_size)
-    except PromptError as error:
-        return {"status": "refused", "text": str(error)}, None
     predictor = studio.models.predictor(value.get("model"))
-    embedding = _current_embedding(photo, predictor)
-    if embedding is None:
-        return {"status": "encode"}, None
-    try:
-        with studio.decode_slots:
-            return {}, predictor.candidates(embedding, **prompts.as_arguments())
-    except (ValueError, TypeError) as error:
-        return {"status": "refused", "text": _sentence(error)}, None
-    except Exception:
-        LOGGER.exception("Prompts could not be answered")
-        return {"status": "failed", "text": TROUBLE}, None
+    if not photo.picture_id:
+        return {"status": "lost"}, predictor, None
+    if value.get("picture") != photo.picture_id:
+        return {"status": "stale"}, predictor, None
+    embedding = current_embedding(photo, predictor)
+    return ({} if embedding else {"status": "encode"}), predictor, embedding
 
 
-def _current_embedding(photo: Snapshot, predictor: Predictor) -> ImageEmbedding | None:
+def current_embedding(photo: Snapshot, predictor: Predictor) -> ImageEmbedding | None:
+    """Return the photo's embedding if this predictor's model made it."""
     embedding = photo.embedding
     if embedding is None or embedding.model_name != predictor.model.name:
         return None
@@ -320,19 +292,19 @@ def _find_source(studio: Studio, value: Mapping[str, Any]) -> tuple[Path, str, b
     return source, title, source.suffix.lower() in (".jpg", ".jpeg")
 
 
-def _read_again(studio: Studio, photo: Snapshot) -> np.ndarray:
+def read_again(studio: Studio, photo: Snapshot) -> np.ndarray:
+    """Return the photo's (H, W, 3) uint8 pixels from its file.
+
+    Raises:
+        FileNotFoundError: It is not there any more.
+    """
     if photo.source is None:
         raise FileNotFoundError("no photo")
     with studio.open_slots:
         return read_image(photo.source)
 
 
-def _data_uri(mask: np.ndarray, color: tuple[int, int, int]) -> str:
-    png = rendering.palette_mask_png(mask, color)
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
-
-
-def _sentence(error: Exception) -> str:
+def sentence(error: Exception) -> str:
     """Return the first line of an error's text, not too long."""
     text = str(error).strip().splitlines()[0] if str(error).strip() else TROUBLE
     return text[:300]

@@ -9,7 +9,8 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections import deque
+from collections import OrderedDict, deque
+from collections.abc import Hashable, Iterator, MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,7 +20,49 @@ if TYPE_CHECKING:
     from mobilesam.predictor import ImageEmbedding
 
 DEFAULT_BUDGET_BYTES = 384 * 1024**2  # about 96 embeddings of 1024 px pictures
+KEPT_STEPS = 12  # low-res logits of a visitor's last masks, 256 KiB each at 1024 px
 KEPT_FILES = 2  # of each kind and visitor: the last one, and one that may still be on its way
+
+
+class StepMemory(MutableMapping[Hashable, np.ndarray]):
+    """Low-res logits of the last masks, from which further clicks go on; the oldest one goes first.
+
+    Thread-safe for single reads and writes, which is all that decoding does.
+    """
+
+    def __init__(self, limit: int = KEPT_STEPS) -> None:
+        self._limit = limit
+        self._kept: OrderedDict[Hashable, np.ndarray] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __getitem__(self, key: Hashable) -> np.ndarray:
+        with self._lock:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+
+    def __setitem__(self, key: Hashable, logits: np.ndarray) -> None:
+        with self._lock:
+            self._kept[key] = logits
+            self._kept.move_to_end(key)
+            while len(self._kept) > self._limit:
+                self._kept.popitem(last=False)
+
+    def __delitem__(self, key: Hashable) -> None:
+        with self._lock:
+            del self._kept[key]
+
+    def __iter__(self) -> Iterator[Hashable]:
+        with self._lock:
+            return iter(list(self._kept))
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all logits."""
+        with self._lock:
+            return sum(logits.nbytes for logits in self._kept.values())
 
 
 class Snapshot(NamedTuple):
@@ -34,6 +77,8 @@ class Snapshot(NamedTuple):
     original_size: tuple[int, int]
     pixels: np.ndarray | None
     embedding: ImageEmbedding | None
+    example: str | None
+    steps: StepMemory
 
 
 class Session:
@@ -50,6 +95,8 @@ class Session:
         original_size: `(height, width)` of the photo, EXIF rotation applied.
         pixels: (H, W, 3) uint8, held only from opening the photo to the end of its encoding.
         embedding: The encoded photo, or None when not yet encoded or cleared to save memory.
+        example: File name of the example it is, or None for a visitor's own photo.
+        steps: What earlier clicks on this embedding gave.
         last_used: `time.monotonic()` of the last request.
     """
 
@@ -60,6 +107,9 @@ class Session:
         self.original_size: tuple[int, int] = (0, 0)
         self.pixels: np.ndarray | None = None
         self.embedding: ImageEmbedding | None = None
+        self.example: str | None = None
+        self.steps = StepMemory()
+        self._is_shared = False  # the embedding belongs to all visitors
         self.last_used = 0.0
         self._files: dict[str, deque[str]] = {}
         self._lock = threading.Lock()
@@ -70,7 +120,8 @@ class Session:
     @property
     def nbytes(self) -> int:
         """Bytes of picture and embedding held in memory now."""
-        held = (self.pixels, self.embedding)  # read once: another thread may clear them
+        own = None if self._is_shared else self.embedding
+        held = (self.pixels, own, self.steps)  # read once: another thread may clear them
         return sum(entry.nbytes for entry in held if entry is not None)
 
     def snapshot(self) -> Snapshot:
@@ -83,6 +134,8 @@ class Session:
                 self.original_size,
                 self.pixels,
                 self.embedding,
+                self.example,
+                self.steps,
             )
 
     def note_file(self, kind: str, path: str) -> str | None:
@@ -98,6 +151,7 @@ class Session:
         source: Path,
         title: str,
         pixels: np.ndarray,
+        example: str | None = None,
     ) -> None:
         """Replace the photo; the embedding of the one before is dropped."""
         with self._lock:
@@ -106,14 +160,23 @@ class Session:
             self.title = title
             self.original_size = pixels.shape[:2]
             self.pixels = pixels
-            self.embedding = None
+            self.example = example
+            self._forget_embedding()
 
-    def keep(self, picture_id: str, embedding: ImageEmbedding) -> bool:
-        """Store an embedding unless another photo has been opened meanwhile; say which."""
+    def keep(self, picture_id: str, embedding: ImageEmbedding, shared: bool = False) -> bool:
+        """Store an embedding unless another photo has been opened meanwhile; say which.
+
+        Args:
+            picture_id: The photo it was made of.
+            embedding: The embedding.
+            shared: It belongs to all visitors, so this one is not charged for it.
+        """
         with self._lock:
             if picture_id != self.picture_id:
                 return False
+            self._forget_embedding()
             self.embedding = embedding
+            self._is_shared = shared
             self.pixels = None
             return True
 
@@ -121,7 +184,12 @@ class Session:
         """Drop what can be computed again."""
         with self._lock:
             self.pixels = None
-            self.embedding = None
+            self._forget_embedding()
+
+    def _forget_embedding(self) -> None:
+        self.embedding = None
+        self._is_shared = False
+        self.steps = StepMemory()  # a new one: a click under way may still write into the old one
 
 
 class MemoryBudget:

@@ -22,6 +22,7 @@ CHROMIUM_FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--use-fake-device-for-media-stream",  # a camera that shows a test pattern
 ]
 
 
@@ -60,12 +61,17 @@ def visit(chromium: sync_api.Browser, server_url: str) -> Iterator[Callable[...,
     """Open the demo as a new visitor; at the end no page may have had an error or left the host."""
     pages: list[DemoPage] = []
 
-    def open_demo(url: str = server_url, **options: object) -> DemoPage:
+    def open_demo(
+        url: str = server_url, *, address: str = "", keep_objects: bool = False, **options: object
+    ) -> DemoPage:
+        """Open the page; the objects it opens with are deleted unless they are to be seen."""
         options.setdefault("viewport", {"width": 1280, "height": 860})
         context = chromium.new_context(**options)
         page = DemoPage(context.new_page(), url)
         pages.append(page)
-        page.start()
+        page.start(address)
+        if not keep_objects and not address:
+            page.clear_objects()
         return page
 
     yield open_demo

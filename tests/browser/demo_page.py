@@ -40,9 +40,17 @@ class DemoPage:
         if parts.scheme not in ("data", "blob") and parts.netloc != urlsplit(self.url).netloc:
             self.foreign_requests.append(request.url)
 
-    def start(self) -> None:
-        self.page.goto(self.url)
+    def start(self, address: str = "") -> None:
+        """Open the page (or one with something behind its address), as a visitor finds it."""
+        self.page.goto(self.url + address)
         self.wait_ready()
+
+    def clear_objects(self) -> None:
+        """Delete the objects that an example opens with; nothing can be undone then."""
+        self.wait_ready()
+        if self.objects:
+            # not by mouse, which would scroll a small screen down to the button
+            self.page.locator("[data-action=remove-all]").evaluate("(button) => button.click()")
 
     def wait_ready(self) -> None:
         self.page.wait_for_selector(".ms[data-state=ready]")
@@ -57,6 +65,11 @@ class DemoPage:
     @property
     def box(self) -> list[int] | None:
         return json.loads(self.data("box"))
+
+    @property
+    def objects(self) -> list[dict]:
+        """All objects, as the server gets them."""
+        return json.loads(self.data("objects"))
 
     @property
     def photo_size(self) -> tuple[int, int]:
@@ -76,9 +89,12 @@ class DemoPage:
         self.page.set_input_files(".ms input[type=file]", str(path))
         self.page.wait_for_selector(f'.ms[data-title="{Path(path).name}"][data-state=ready]')
 
-    def open_example(self, name: str) -> None:
+    def open_example(self, name: str, keep_objects: bool = False) -> None:
+        """Open an example; what it shows by itself is deleted unless it is to be seen."""
         self.page.locator(f'.ms-example[data-example="{name}"]').click()
         self.page.wait_for_selector(f'.ms[data-title="{name}"][data-state=ready]')
+        if not keep_objects:
+            self.clear_objects()
 
     def screen(self, x: float, y: float) -> tuple[float, float]:
         """Where a pixel of the photo lies on the screen."""
@@ -151,17 +167,21 @@ class DemoPage:
             }"""
         )
 
-    def save(self, kind: str) -> Image.Image:
-        """Download a result and return it as a picture."""
+    def download(self, kind: str) -> tuple[str, bytes]:
+        """Download a result; returns its file name and content."""
         with self.page.expect_download() as waiting:
             self.page.locator(f".ms-save[data-save={kind}]").click()
-        download = waiting.value
-        assert download.suggested_filename.endswith(f"-{kind}.png")
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "result.png"
-            download.save_as(path)
-            picture = Image.open(io.BytesIO(path.read_bytes()))
-            picture.load()
+            path = Path(folder) / "result"
+            waiting.value.save_as(path)
+            return waiting.value.suggested_filename, path.read_bytes()
+
+    def save(self, kind: str) -> Image.Image:
+        """Download a result and return it as a picture."""
+        name, data = self.download(kind)
+        assert name.endswith(f"-{kind}.png")
+        picture = Image.open(io.BytesIO(data))
+        picture.load()
         return picture
 
     def saved_mask(self) -> np.ndarray:

@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -24,7 +25,7 @@ def free_port() -> int:
 class Server:
     """`python app.py` as a process of its own."""
 
-    def __init__(self, folder: Path, port: int | None = None) -> None:
+    def __init__(self, folder: Path, port: int | None = None, options: Sequence[str] = ()) -> None:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / f"server-{self.port}.log"
@@ -33,7 +34,7 @@ class Server:
             "HF_HUB_OFFLINE": "1",
         }
         command = [sys.executable, "app.py", "--model", "embedded", "--no-download"]
-        command += ["--backend", "torch"]  # no export in the background
+        command += ["--backend", "torch", *options]  # no export in the background
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
                 [*command, "--port", str(self.port)],

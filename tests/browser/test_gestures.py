@@ -149,5 +149,8 @@ def test_the_outline_stays_on_the_photo(coffee):
 
 
 def test_opacity_says_its_value(coffee):
-    coffee.page.locator(".ms input[type=range]").fill("30")
-    assert "30 %" in coffee.page.locator(".ms-opacity").inner_text()
+    coffee.page.get_by_label("Opacity").fill("30")
+    assert (
+        coffee.page.locator(".ms-slider", has_text="Opacity").locator("output").inner_text()
+        == "30 %"
+    )

@@ -28,14 +28,14 @@ class Traffic:
     def __init__(self, demo) -> None:
         self.demo, self.held, self.wanted = demo, [], ""
         components = demo.page.evaluate("window.gradio_config.dependencies")
-        self.events = {entry["id"]: entry["targets"][0][1] for entry in components}
+        self.events = {e["id"]: e["targets"][0][1] for e in components if e["targets"]}
 
     def catch(self, event: str, drop: bool = False) -> None:
         self.wanted = event
 
         def decide(route) -> None:
             number = json.loads(route.request.post_data)["fn_index"]
-            if self.events[number] != self.wanted:
+            if self.events.get(number) != self.wanted:
                 route.continue_()
             elif drop:
                 route.fulfill(status=503, json={"detail": "busy", "error": None})
@@ -181,11 +181,11 @@ def test_prompts_made_while_a_photo_is_read_and_cleared_again_do_no_harm(demo):
     demo.page.locator('.ms-example[data-example="coffee.jpg"]').click()
     demo.page.wait_for_selector('.ms[data-title="coffee.jpg"][data-state=encoding]')
     traffic.wait_caught()
-    demo.click(300, 200)
+    demo.click(40, 40)
     demo.action("undo")
     traffic.let_go()
     demo.wait_ready()
-    demo.click(320, 220)
+    demo.click(40, 360)
     demo.wait_mask()
     assert len(demo.points) == 1
 

@@ -11,7 +11,7 @@ import urllib.request
 import numpy as np
 import pytest
 
-from mobilesam import Predictor, load_model
+from mobilesam import Predictor, load_model, predict_steps
 from tests.browser.demo_page import iou
 from tests.browser.demo_server import Server
 
@@ -36,7 +36,8 @@ def test_two_visitors_at_once_share_nothing(visit):
     assert second.points == [[200, 150, 1], [260, 180, 0]]
     predictor = Predictor(load_model("embedded"))
     for demo, name in ((first, "coffee.jpg"), (second, "cat.jpg")):
-        result = predictor.candidates(
+        result = predict_steps(
+            predictor,
             predictor.encode(f"examples/{name}"),
             points=[(x, y) for x, y, _ in demo.points],
             labels=[label for _, _, label in demo.points],
@@ -188,11 +189,16 @@ def test_hostile_json_gets_a_sentence(server_url):
         {"points": [], "box": None},
     ]
     for message in hostile:
-        answer = api.call("ask_mask", message | {"picture": picture["id"], "rev": 1})["answer"]
+        asked = {"objects": [{"id": 1} | message], "wanted": [1], "picture": picture["id"]}
+        (answer,) = api.call("ask_mask", asked)["answer"]["objects"]
         assert answer["status"] == "refused", message
         assert answer["text"].endswith(".")
+    for objects in (7, "x", [[1]], [{"id": 1}] * 5000):
+        asked = {"objects": objects, "wanted": [1], "picture": picture["id"]}
+        assert api.call("ask_mask", asked)["answer"]["status"] == "refused"
     stranger = Api(server_url, "someone-else")
-    message = {"points": [[9, 9, 1]], "picture": picture["id"], "model": ["x"], "rev": {}}
+    thing = {"id": 1, "points": [[9, 9, 1]]}
+    message = {"objects": [thing], "wanted": [1], "picture": picture["id"], "model": ["x"]}
     assert stranger.call("ask_mask", message)["answer"]["status"] == "lost"
 
 
@@ -223,8 +229,9 @@ def test_a_session_cleared_on_the_server_is_restored_without_a_word(demo):
     queued = []
     demo.page.on("request", lambda request: queued.append("queue/join" in request.url))
     for _ in range(20):  # the server clears the session when it notices
+        demo.click(350, 230)
+        demo.wait_mask()
         demo.action("undo")
-        demo.action("redo")
         demo.wait_mask()
         if any(queued):  # it was encoded again
             break

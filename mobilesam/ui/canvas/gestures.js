@@ -43,6 +43,7 @@ function attachGestures(parts, view, prompts, page) {
     const slack = isTouch ? 10 : isRight ? 12 : 4; // how far a click may stray
     const base = { at, from: at, isTouch, slack, moved: false, id: event.pointerId, startedAt: performance.now() };
     if (event.button === 1 || spaceHeld || page.tool === "pan") return { ...base, kind: "pan" };
+    if (page.tab === "everything") return { ...base, kind: "pick" };
     const target = hit(at, isTouch);
     if (isRight) return { ...base, kind: "press", label: 0 };
     if (target && event.button === 0) return { ...base, ...target };
@@ -112,7 +113,7 @@ function attachGestures(parts, view, prompts, page) {
     if (started) {
       gesture.moved = true;
       clearTimeout(pressTimer);
-      if (gesture.kind === "touch" && view.isZoomed) gesture.kind = "pan";
+      if (gesture.kind === "pick" || (gesture.kind === "touch" && view.isZoomed)) gesture.kind = "pan";
       if (gesture.kind === "point" || gesture.kind === "handle") prompts.remember();
     }
     const last = gesture.at;
@@ -162,7 +163,8 @@ function attachGestures(parts, view, prompts, page) {
 
   function finish(ended) {
     const position = view.toPhoto(ended.at);
-    if (ended.kind === "badge" && !ended.moved) prompts.setBox(null);
+    if (ended.kind === "pick") page.pick(position);
+    else if (ended.kind === "badge" && !ended.moved) prompts.setBox(null);
     else if (ended.kind === "point" && !ended.moved) pressPoint(ended);
     else if (ended.kind === "stroke") page.addStroke(ended.path, ended.label);
     else if ((ended.kind === "press" || ended.kind === "touch") && !ended.moved) {
@@ -195,6 +197,10 @@ function attachGestures(parts, view, prompts, page) {
   }
 
   function hover(at) {
+    if (page.tab === "everything") {
+      stage.style.cursor = "pointer";
+      return page.hoverFound(view.photo ? view.toPhoto(at) : null);
+    }
     const target = view.photo ? hit(at, false) : null;
     const index = target?.kind === "point" ? target.index : null;
     if (index !== view.live.hover) {
@@ -217,7 +223,8 @@ function attachGestures(parts, view, prompts, page) {
   function onTouchStart(event) {
     if (!view.photo || !event.cancelable) return;
     const touch = event.touches[0];
-    const isBusy = event.touches.length > 1 || penId !== null || hit(positionOf(touch), true);
+    const isHit = page.tab !== "everything" && hit(positionOf(touch), true);
+    const isBusy = event.touches.length > 1 || penId !== null || isHit;
     if (isBusy && isOnStage(event)) event.preventDefault();
   }
 

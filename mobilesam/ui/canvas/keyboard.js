@@ -19,6 +19,7 @@ function attachKeyboard(parts, view, prompts, page) {
     view.reveal(place);
     if (corner) view.live.band = boxBetween(corner, place, view.photo);
     view.redraw("marks");
+    if (page.tab === "everything") return page.hoverFound(place);
     page.announce(`${Math.floor(place.x)}, ${Math.floor(place.y)}`);
   }
 
@@ -57,19 +58,34 @@ function attachKeyboard(parts, view, prompts, page) {
     prompts.removePoint(nearest);
   }
 
+  function enter(label) {
+    if (page.tab === "everything") page.pick(cursor());
+    else page.addPoint(cursor(), label);
+  }
+
+  function selectNext(step) {
+    const { all } = prompts;
+    if (!all.length) return;
+    const index = all.indexOf(prompts.current);
+    prompts.select(all[(index + step + all.length) % all.length].id);
+  }
+
   const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
   // Returns whether the key meant something.
   function press(event) {
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
     if (ARROWS[event.key]) move(...ARROWS[event.key], event.shiftKey);
-    else if (key === "Enter") page.addPoint(cursor(), event.shiftKey ? 0 : 1);
+    else if (key === "Enter") enter(event.shiftKey ? 0 : 1);
     else if (key === "b") markCorner();
     else if (key === "Escape") forgetCorner();
     else if (key === "Delete" || key === "Backspace") removeNearest();
     else if (key === "+" || key === "=") page.zoom(1.25, view.live.cursor);
     else if (key === "-") page.zoom(0.8, view.live.cursor);
     else if (key === "0") page.zoom(0);
+    else if (key === "n") page.newObject();
+    else if (key === "[" || key === "]") selectNext(key === "]" ? 1 : -1);
+    else if (key === "F2") page.renameObject();
     else if (/^[1-5]$/.test(key)) page.setTool(TOOLS[Number(key) - 1].name);
     else return false;
     return true;

@@ -30,7 +30,7 @@ function createRetry(wait, limit, onGiveUp) {
   };
 }
 
-function createLink({ props, trigger, upload, watch }, page) {
+function createLink({ props, trigger, upload, watch }, prompts, results, page) {
   // Counters name requests; `sticky` rides along until answered, since Gradio reads the value when
   // it sends an event, which may be later than the event itself.
   let counter = 0;
@@ -44,7 +44,7 @@ function createLink({ props, trigger, upload, watch }, page) {
   let askedAt = 0;
   let isWaiting = false;
   let wantsMore = false; // prompts changed during a drag while an answer was under way
-  let shown = null; // { rev, points, box, model } of the masks on the screen
+  let asked = new Map(); // object id → what its masks were asked for
   let queueTimer = 0;
   let recoveries = 0;
   const opens = createRetry(OPEN_WAIT_MS, 3, () => failOpening("The server does not answer; please open the photo again.", true));
@@ -57,8 +57,14 @@ function createLink({ props, trigger, upload, watch }, page) {
     trigger(event);
   }
 
+  // Let Python's other events see the objects as they are, without one of our own.
+  function publish() {
+    if (isWaiting || opening) return; // what is under way says it already
+    props.value = { ...page.message(), rev, picture: picture?.id ?? null, image: null, ...sticky };
+  }
+
   function isShown() {
-    return shown !== null && shown.rev === rev;
+    return prompts.wanting.length === 0;
   }
 
   // --- opening ---------------------------------------------------------------------------------
@@ -130,7 +136,7 @@ function createLink({ props, trigger, upload, watch }, page) {
     if (page.isOpening) page.setState(stateBefore);
     if (!picture) return;
     if (isReady) {
-      if (!page.promptsAreEmpty && !isShown()) ask();
+      if (!isShown()) ask();
     } else if (isSilence) page.setState("failed");
     else encode();
   }
@@ -152,13 +158,12 @@ function createLink({ props, trigger, upload, watch }, page) {
     }
     if (opening?.token !== token) return;
     endOpening();
-    if (!keepsPrompts) {
-      saving.end(false);
-      shown = null;
-    }
+    if (!keepsPrompts) saving.end(false);
     picture = { id: next.id, source };
     isReady = false;
-    page.showPicture({ source: drawn, width: next.width, height: next.height, title: next.title }, keepsPrompts);
+    const isExample = Boolean(source.example);
+    const photo = { source: drawn, width: next.width, height: next.height, title: next.title, isExample };
+    page.showPicture(photo, source, keepsPrompts);
     encode();
   }
 
@@ -207,7 +212,7 @@ function createLink({ props, trigger, upload, watch }, page) {
     page.setState("ready");
     page.encoded(progress);
     saving.go();
-    if (!page.promptsAreEmpty && !isShown()) ask(askedAt || performance.now());
+    if (!isShown()) ask(askedAt || performance.now());
   }
 
   // Another model was chosen: what is on the screen is not its answer.
@@ -231,14 +236,24 @@ function createLink({ props, trigger, upload, watch }, page) {
     wantsMore = false;
     isWaiting = false;
     page.waitingFor(rev);
-    if (opening?.isSent) return; // asked when that photo is there, or has failed
+    if (opening?.isSent || !picture) return; // asked when that photo is there, or has failed
     if (!isReady) {
       if (page.state === "failed") encode();
       return;
     }
     isWaiting = true;
     asks.start(() => ask(askedAt));
-    send("ask_mask");
+    asked = new Map(prompts.wanting.map((object) => [object.id, prompts.keyOf(object)]));
+    send("ask_mask", { wanted: [...asked.keys()] });
+  }
+
+  // The objects changed, and all their masks are here. A late answer must not bring a mask back.
+  function nothingToAsk(isNewPhoto) {
+    forget();
+    page.waitingFor(isNewPhoto || !prompts.hasAny ? null : rev);
+    const answered = rev;
+    if (!isNewPhoto) results.painted(answered, performance.now(), () => rev === answered);
+    publish();
   }
 
   function failAsking(text) {
@@ -262,24 +277,26 @@ function createLink({ props, trigger, upload, watch }, page) {
     asks.stop();
     isWaiting = false;
     if (answer.status === "ok") {
-      page.paint(answer, askedAt, () => rev === answer.rev);
-      if (wantsMore) ask(performance.now(), true);
+      paint(answer);
     } else if (answer.status === "encode") encode();
     else if (answer.status === "lost" || answer.status === "stale") recover();
     else failAsking(answer.text);
   }
 
-  // The masks of an answer are on the screen.
-  function painted({ rev: answered, model, prompts }) {
-    shown = { rev: answered, model, ...prompts };
-    saving.go();
+  async function paint(answer) {
+    await results.paint(answer, asked, askedAt, () => rev === answer.rev);
+    if (rev !== answer.rev) return;
+    if (wantsMore) return ask(performance.now(), true);
+    publish();
+    if (isShown()) saving.go();
+    else if (saving.isQueued) saving.end(false); // refused
   }
 
   const saving = createSaving(page, {
     encode,
     recover,
     // What a download must show, or null while masks are under way.
-    whatIsShown: () => (isShown() ? shown : null),
+    whatIsShown: () => (isShown() ? page.saving() : null),
     isReady: () => isReady && !opening?.isSent,
     send: (request) => send("save_result", { saving: { ...request, token: ++counter, picture: picture.id } }),
     lastToken: () => sticky.saving?.token,
@@ -293,6 +310,7 @@ function createLink({ props, trigger, upload, watch }, page) {
     progress: onProgress,
     answer: onAnswer,
     saved: saving.onSaved,
+    everything: page.onEverything,
     models: page.modelsChanged,
   };
   for (const [name, handler] of Object.entries(handlers)) {
@@ -305,8 +323,11 @@ function createLink({ props, trigger, upload, watch }, page) {
   return {
     open,
     ask,
-    forget,
-    painted,
+    nothingToAsk,
+    publish,
+    request: send,
+    encode,
+    recover,
     changeModel,
     save: saving.start,
     askModels: () => send("ask_models"),

@@ -3,32 +3,40 @@
 const EDGE_REACH = 24; // CSS pixels: a click this near the photo means its edge
 
 const parts = buildLayout(element);
-const look = { color: "#1e90ff", opacity: 0.5 };
-const masks = createMasks();
-const prompts = createPrompts(promptsChanged);
-const view = createView(parts, prompts, masks, look);
+const look = { opacity: 0.5 };
+const prompts = createObjects(promptsChanged);
+const view = createView(parts, prompts, look);
 
-const facts = { modelTitle: "", modelSource: "", encodeMs: null, decodeMs: null, isStale: false };
+const facts = { modelTitle: "", modelSource: "", encodeMs: null, isStale: false };
 let modelName = props.models?.standard ?? null;
 let modelTimer = 0;
+prompts.setModel(modelName);
 
 const page = {
   tool: "include",
+  tab: "segment",
   isPenNear: false,
   state: "empty",
   facts,
   get isOpening() {
     return this.state === "opening";
   },
-  get promptsAreEmpty() {
-    return prompts.isEmpty;
+  get model() {
+    return modelName;
   },
+  // What every request says.
   message() {
-    return { ...prompts.toMessage(), model: modelName, ...look };
+    const active = prompts.current?.id ?? null;
+    return { objects: prompts.toWire(), active, model: modelName, ...look };
   },
-  // What a download shows besides the prompts.
-  choice() {
-    return { choice: masks.index, ...look };
+  // What a download shows.
+  saving() {
+    const wires = prompts.all.filter((object) => prompts.maskOf(object)).map((object) => {
+      const wire = wireOf(object);
+      wire.choices[wire.choices.length - 1] = prompts.chosenOf(object);
+      return wire;
+    });
+    return { objects: wires, active: prompts.current?.id ?? null, model: modelName, ...look };
   },
   setState(state) {
     this.state = state;
@@ -45,8 +53,8 @@ const page = {
     const { top, bottom } = parts.stage.getBoundingClientRect();
     if (top < 0 || bottom > innerHeight) parts.toolbar.scrollIntoView({ block: "start" });
   },
-  // Show a sentence over the photo. `kind` says what it is about (open, ask, save): an answer of
-  // another kind leaves it there.
+  // Show a sentence over the photo. `kind` says what it is about (open, ask, save, share): an
+  // answer of another kind leaves it there.
   say(text, kind = "") {
     parts.notice.hidden = !text;
     parts.notice.dataset.kind = kind;
@@ -71,6 +79,34 @@ const page = {
     updateTouch();
     showHint();
   },
+  setTab(name) {
+    this.tab = name;
+    parts.root.dataset.tab = name;
+    document.body.dataset.msTab = name;
+    panel.showTab(name);
+    this.hideCursor();
+    view.live.isQuiet = name === "everything";
+    for (const tool of parts.tools) tool.disabled = name === "everything" && tool.dataset.tool !== "pan";
+    if (name === "everything" && this.tool !== "pan") this.setTool("include"); // a click takes a mask
+    everything.tabChanged(name === "everything");
+    showHint();
+    view.resize();
+  },
+  // The everything tab's masks under the pointer.
+  hoverFound: (position) => everything.hoverAt(position),
+  pick(position) {
+    everything.pick(position);
+  },
+  onEverything: (found) => everything.onUpdate(found),
+  adopt(found) {
+    const isDone = prompts.adopt(found);
+    if (!isDone) tooManyObjects();
+    return isDone;
+  },
+  newObject() {
+    if (view.photo && !prompts.start()) tooManyObjects();
+  },
+  renameObject: () => page.objectList.rename(),
   penNear(isNear) {
     this.isPenNear = isNear;
     updateTouch();
@@ -87,7 +123,7 @@ const page = {
   },
   addBox(a, b) {
     const box = boxBetween(a, b, view.photo);
-    if (box) prompts.setBox(box);
+    if (box && !prompts.setBox(box)) tooManyObjects();
   },
   // A stroke round something is its box; any other one is points along it.
   addStroke(path, label) {
@@ -102,9 +138,9 @@ const page = {
     const samples = isShort ? [inside[0]] : sampleStroke(inside, Math.min(STROKE_SAMPLES, inside.length));
     if (!prompts.add(samples.map((position) => pixelAt(position, view.photo)), label)) tooMany();
   },
-  // A drag of a point or a handle ended.
+  // A drag of a point, a handle or a slider ended.
   settle() {
-    link.ask();
+    if (prompts.wanting.length) link.ask();
   },
   zoom(factor, anchor) {
     if (factor) view.zoomBy(factor, anchor ? view.toStage(anchor) : undefined);
@@ -130,18 +166,21 @@ const page = {
     panel.showSaves();
     if (isDone) this.announce("Saved.");
   },
-  showPicture(photo, keepsPrompts) {
-    masks.clear();
+  showPicture(photo, source, keepsPrompts) {
     keyboard.forgetCorner();
-    Object.assign(facts, { encodeMs: null, decodeMs: null });
+    facts.encodeMs = null;
     parts.empty.hidden = true;
     parts.root.dataset.photo = `${photo.width}x${photo.height}`;
     parts.root.dataset.title = photo.title;
     parts.root.style.setProperty("--photo-ratio", String(clamp(photo.width / photo.height, 0.5, 2.2)));
     view.show(photo);
     view.resize();
-    if (!keepsPrompts) prompts.reset();
-    panel.showMasks();
+    if (!keepsPrompts) {
+      everything.pictureChanged();
+      const given = sharing.objectsFor(source, photo);
+      photo.hint = given.hint;
+      prompts.reset(given.objects, given.active, given.isPreset);
+    }
     this.zoomChanged();
   },
   encoded({ encode_ms: encodeMs, model }) {
@@ -149,52 +188,37 @@ const page = {
     answeredBy(model);
     panel.showStatus();
     this.announce("The photo is ready. Click on it.");
+    everything.photoReady();
   },
   // Masks for revision `rev` are under way; null: none are.
   waitingFor(rev) {
     parts.root.dataset.rev = rev ?? "";
     parts.root.classList.toggle("ms-waiting", rev !== null);
   },
-  async paint(answer, askedAt, isCurrent) {
-    const alpha = await decodeMask(answer.masks[answer.best].png);
-    if (!isCurrent()) return;
-    masks.show(answer.masks, answer.best, alpha);
-    facts.decodeMs = answer.decode_ms;
-    answeredBy(answer.model);
-    this.markStale(false);
-    this.unsay("ask");
-    view.redraw("mask");
-    link.painted(answer);
-    view.whenPainted(() => {
-      parts.root.dataset.paintedRev = answer.rev;
-      parts.root.dataset.paintMs = (performance.now() - askedAt).toFixed(1);
-      parts.root.classList.remove("ms-waiting");
-      performance.measure("mobilesam:click-to-mask", { start: askedAt, end: performance.now() });
-      setTimeout(() => this.describe(isCurrent), 0); // the mask is what the eye waits for
-    });
-  },
-  async describe(isCurrent) {
-    if (!isCurrent()) return;
-    const mask = masks.current;
-    const share = mask.area / (view.photo.width * view.photo.height);
-    this.announce(`Mask: ${percentText(share)} of the photo, score ${scoreText(mask.score)}.`);
+  // Another candidate was chosen.
+  chosen(text) {
     panel.showStatus();
-    await masks.decodeRest();
-    if (!isCurrent()) return;
-    view.redraw("mask");
-    panel.showMasks();
-    parts.root.dataset.shownRev = parts.root.dataset.paintedRev;
+    page.lines.show();
+    results.showData();
+    link.publish();
+    this.announce(text);
   },
-  // Masks of a model that is no longer chosen are greyed until the new one's are there.
-  markStale(isStale) {
-    facts.isStale = isStale;
-    parts.root.classList.toggle("ms-stale", isStale);
+  setModel(name) {
+    if (!props.models?.choices.some((entry) => entry.name === name) || name === modelName) return;
+    modelName = name;
+    prompts.setModel(name);
+    facts.encodeMs = null;
+    results.markStale(prompts.hasAny);
+    this.modelsChanged(props.models);
+    link.changeModel();
   },
   modelsChanged(models) {
     if (!models) return;
     const current = models.choices.find(({ name }) => name === modelName);
     if (!current) modelName = models.standard;
+    prompts.setModel(modelName);
     answeredBy(modelName);
+    everything.modelChanged(modelName, models.choices.find(({ name }) => name === modelName)?.search);
     panel.showModels(models, modelName);
     panel.showStatus();
     clearTimeout(modelTimer);
@@ -202,11 +226,23 @@ const page = {
   },
 };
 
-const panel = createPanel(parts, view, prompts, masks, look, page);
-const link = createLink({ props, trigger, upload, watch }, page);
+const panel = createPanel(parts, view, prompts, page);
+Object.assign(page, {
+  panel,
+  lines: createLines(parts, view, prompts, page),
+  candidates: createCandidates(parts, view, prompts, page),
+  objectList: createObjectList(parts, view, prompts, look, page),
+  answeredBy,
+});
+const results = createResults(parts, view, prompts, page);
+const sharing = createSharing(parts, view, prompts, page, props.examples || []);
+const link = createLink({ props, trigger, upload, watch }, prompts, results, page);
+const everything = createEverything(parts, view, page, link);
 const keyboard = attachKeyboard(parts, view, prompts, page);
+view.drawEverything = everything.draw;
 attachGestures(parts, view, prompts, page);
 attachFiles(parts, page);
+attachCamera(parts, page);
 
 function answeredBy(name) {
   const choice = props.models?.choices.find((entry) => entry.name === name);
@@ -214,7 +250,12 @@ function answeredBy(name) {
 }
 
 function tooMany() {
-  page.say(`At most ${MAX_POINTS} points can be set; remove one first.`, "ask");
+  if (prompts.points.length >= MAX_POINTS) page.say(`At most ${MAX_POINTS} points can be set; remove one first.`, "ask");
+  else tooManyObjects();
+}
+
+function tooManyObjects() {
+  page.say(`At most ${MAX_OBJECTS} objects can be had; delete one first.`, "ask");
 }
 
 // `what` is a sentence for the live region, "" during a drag, null for a new photo.
@@ -222,28 +263,17 @@ function promptsChanged(what) {
   parts.undo.disabled = !prompts.canUndo;
   parts.redo.disabled = !prompts.canRedo;
   parts.clear.disabled = prompts.isEmpty;
-  showHint();
-  parts.root.dataset.points = JSON.stringify(prompts.toMessage().points);
-  parts.root.dataset.box = JSON.stringify(prompts.box);
-  if (what === null) {
-    link.forget();
-    page.waitingFor(null);
-    panel.showPrompts();
-    view.redraw("marks");
-    return;
-  }
   view.live.hover = null;
-  view.redraw("marks");
-  panel.showPrompts();
+  view.redraw("marks", "mask");
+  panel.showList();
+  if (what !== "") showHint();
+  if (what === "") results.showData();
+  else results.show();
   if (what) page.announce(what);
-  if (prompts.isEmpty) {
-    link.forget();
-    page.waitingFor(null);
-    masks.clear();
-    page.markStale(false);
-    view.redraw("mask");
-    panel.showMasks();
-  } else link.ask(performance.now(), what === "");
+  if (prompts.wanting.length) return link.ask(performance.now(), what === "");
+  link.nothingToAsk(what === null);
+  if (!prompts.hasAny) results.markStale(false);
+  results.complete(prompts.current);
 }
 
 function showHint() {
@@ -252,8 +282,10 @@ function showHint() {
     ? "Tap what you want. Hold to leave a spot out."
     : "Click what you want. Drag for a box. Right-click leaves something out.";
   const tool = TOOLS.find(({ name }) => name === page.tool);
-  parts.hint.textContent = page.tool === "include" ? click : tool.hint;
-  const isUseful = prompts.isEmpty && page.tool !== "pan" && (page.state === "ready" || page.state === "encoding");
+  const usual = (prompts.isPreset && view.photo?.hint) || click;
+  parts.hint.textContent = page.tool === "include" ? usual : tool.hint;
+  const isFree = prompts.isEmpty || prompts.isPreset;
+  const isUseful = isFree && page.tool !== "pan" && page.tab !== "everything" && (page.state === "ready" || page.state === "encoding");
   parts.hint.hidden = !isUseful;
 }
 
@@ -268,11 +300,14 @@ const actions = {
   undo: () => prompts.undo(),
   redo: () => prompts.redo(),
   clear: () => prompts.clear(),
+  "new-object": () => page.newObject(),
+  "remove-all": () => prompts.removeAll(),
   "zoom-in": () => page.zoom(1.25),
   "zoom-out": () => page.zoom(0.8),
   "zoom-fit": () => page.zoom(0),
   fit: () => page.zoom(0),
   open: () => parts.file.click(),
+  share: () => sharing.copy(),
 };
 parts.root.addEventListener("click", (event) => {
   const button = event.target.closest("[data-action], [data-tool]");
@@ -284,13 +319,7 @@ parts.noticeClose.addEventListener("click", () => {
   page.say("");
   parts.stage.focus({ preventScroll: true });
 });
-parts.model.addEventListener("change", () => {
-  modelName = parts.model.value;
-  Object.assign(facts, { encodeMs: null, decodeMs: null });
-  page.markStale(masks.current !== null);
-  page.modelsChanged(props.models);
-  link.changeModel();
-});
+parts.model.addEventListener("change", () => page.setModel(parts.model.value));
 
 // The stage shows its focus ring to those who use the keyboard.
 document.addEventListener("keydown", (event) => {
@@ -300,7 +329,8 @@ document.addEventListener("pointerdown", () => parts.root.classList.remove("ms-k
 
 new ResizeObserver(() => view.resize()).observe(parts.stage);
 page.setTool("include");
+page.setTab("segment");
 promptsChanged(null);
 panel.showExamples(props.examples || []);
 page.modelsChanged(props.models);
-if (props.examples?.length) link.open({ example: props.examples[0].name });
+sharing.start();

@@ -1,5 +1,4 @@
-// The candidate masks of the last answer. The one to be seen is decoded first, the others when it
-// is on the screen; colour and outline come when a mask is drawn.
+// Masks come as small pictures whose alpha is the mask; colour and outline come when one is drawn.
 
 async function decodeMask(png) {
   const picture = new Image();
@@ -10,43 +9,6 @@ async function decodeMask(png) {
   alpha.height = picture.naturalHeight;
   alpha.getContext("2d").drawImage(picture, 0, 0);
   return alpha;
-}
-
-function createMasks() {
-  let candidates = []; // [{ png, alpha: canvas or null, score, area }]
-  let chosen = 0;
-
-  return {
-    show(answered, best, alpha) {
-      candidates = answered.map((mask) => ({ ...mask, alpha: null }));
-      candidates[best].alpha = alpha;
-      chosen = best;
-    },
-    async decodeRest() {
-      const missing = candidates.filter(({ alpha }) => !alpha);
-      for (const mask of missing) mask.alpha = await decodeMask(mask.png);
-    },
-    choose(index) {
-      chosen = clamp(index, 0, candidates.length - 1);
-    },
-    clear() {
-      candidates = [];
-      chosen = 0;
-    },
-    get all() {
-      return candidates;
-    },
-    get index() {
-      return chosen;
-    },
-    // Whether every mask can be drawn.
-    get isComplete() {
-      return candidates.every(({ alpha }) => alpha);
-    },
-    get current() {
-      return candidates[chosen] || null;
-    },
-  };
 }
 
 // The part of the picture that masks cover together, in shares of its sides, or null.
@@ -67,7 +29,7 @@ function unionBounds(alphas) {
   return { left: left / SIDE, top: top / SIDE, right: (right + 1) / SIDE, bottom: (bottom + 1) / SIDE };
 }
 
-// Paint a mask into `context`, whose transform maps the photo's pixels to device pixels: a fill of
+// Paint a mask over what `context` holds; `transform` maps the photo's pixels to CSS pixels: a fill of
 // `opacity`, and a line of even width at any zoom, light-cased so that it shows on any photo.
 function createMaskPainter() {
   const shape = document.createElement("canvas");
@@ -105,7 +67,7 @@ function createMaskPainter() {
     context.drawImage(line, 0, 0);
   }
 
-  return function paint(context, alpha, size, transform, { color, opacity, ratio }) {
+  return function paint(context, alpha, size, transform, { color, opacity, ratio, hasLine = true }) {
     const pen = prepare(shape, context.canvas);
     const scaleX = (transform.scale * size.width * ratio) / alpha.width;
     const scaleY = (transform.scale * size.height * ratio) / alpha.height;
@@ -115,7 +77,6 @@ function createMaskPainter() {
     pen.setTransform(1, 0, 0, 1, 0, 0);
     fill(pen, color);
     context.setTransform(1, 0, 0, 1, 0, 0);
-    context.clearRect(0, 0, context.canvas.width, context.canvas.height);
     context.save();
     context.beginPath(); // the outline must not run over the photo's edge
     context.rect(
@@ -128,7 +89,7 @@ function createMaskPainter() {
     context.globalAlpha = opacity;
     context.drawImage(shape, 0, 0);
     context.globalAlpha = 1;
-    drawLine(context, ratio);
+    if (hasLine) drawLine(context, ratio);
     context.restore();
   };
 }

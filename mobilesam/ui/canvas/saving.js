@@ -21,8 +21,7 @@ function createSaving(page, link) {
     if (!current) return;
     const shown = link.whatIsShown();
     if (!current.request && shown) {
-      const { rev: _rev, ...prompts } = shown;
-      current.request = { ...prompts, ...page.choice(), kind: current.button.dataset.save };
+      current.request = { ...shown, kind: current.button.dataset.save };
     }
     if (current.request && link.isReady()) link.send(current.request);
   }

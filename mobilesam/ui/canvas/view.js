@@ -1,13 +1,12 @@
 // The stage: three layers (photo, mask, marks) under one zoom, each redrawn only when it changes.
 
 const MAX_ZOOM = 16;
-const POINT_RADIUS = 9; // CSS pixels
-const INCLUDE_COLOR = "#0b63e5";
-const EXCLUDE_COLOR = "#e8590c";
 
-function createView(parts, prompts, masks, look) {
+function createView(parts, prompts, look) {
   const paintMask = createMaskPainter();
-  const layers = { photo: parts.photoLayer, mask: parts.maskLayer, marks: parts.markLayer };
+  const layers = { photo: parts.photoLayer, mask: parts.maskLayer, everything: parts.everythingLayer, marks: parts.markLayer };
+  const under = document.createElement("canvas"); // the objects that are not worked on
+  let underParts = []; // what it was painted of
   const dirty = new Set();
   let frame = 0;
   let photo = null; // { source, width, height }: source is drawn, the size is the photo's own
@@ -16,7 +15,8 @@ function createView(parts, prompts, masks, look) {
   let zoom = 1; // 1 shows the whole photo
   let center = { x: 0, y: 0 }; // the photo's pixel in the middle of the stage
   let afterPaint = [];
-  const live = { cursor: null, band: null, stroke: null, hover: null, corner: null };
+  let drawEverything = null; // paints the everything tab's masks
+  const live = { cursor: null, band: null, stroke: null, hover: null, corner: null, isQuiet: false };
 
   function fitScale() {
     if (!photo) return 1;
@@ -62,6 +62,7 @@ function createView(parts, prompts, masks, look) {
     frame = 0;
     if (dirty.has("photo")) drawPhoto();
     if (dirty.has("mask")) drawMask();
+    if (dirty.has("everything")) drawFound();
     if (dirty.has("marks")) drawMarks();
     dirty.clear();
     const { scale, dx, dy } = transform();
@@ -83,59 +84,53 @@ function createView(parts, prompts, masks, look) {
     context.drawImage(photo.source, dx, dy, width, height);
   }
 
+  // The other objects first, the active one over them.
   function drawMask() {
     const context = start(layers.mask);
-    const mask = masks.current;
-    if (photo && mask?.alpha) paintMask(context, mask.alpha, photo, transform(), { ...look, ratio });
+    if (!photo) return;
+    const shown = prompts.all.filter((object) => !object.hidden && prompts.maskOf(object)?.alpha);
+    const others = shown.filter((object) => object !== prompts.current);
+    if (others.length) context.drawImage(paintedOthers(others), 0, 0);
+    if (shown.length > others.length) paintObject(context, prompts.current);
+  }
+
+  function paintObject(context, object) {
+    const hasLine = !object.refine.feather; // a line would hide a soft edge
+    const { alpha } = prompts.maskOf(object);
+    paintMask(context, alpha, photo, transform(), { ...look, color: object.color, ratio, hasLine });
+  }
+
+  // While one object is worked on the others stay as they are: they are painted once.
+  function paintedOthers(others) {
+    const { width, height } = layers.mask;
+    const parts = [width, height, ratio, look.opacity, ...Object.values(transform())];
+    for (const object of others) parts.push(object.color, object.refine.feather, prompts.maskOf(object).alpha);
+    if (parts.length === underParts.length && parts.every((part, index) => part === underParts[index])) return under;
+    underParts = parts;
+    Object.assign(under, { width, height }); // which empties it
+    const context = under.getContext("2d");
+    for (const object of others) paintObject(context, object);
+    return under;
+  }
+
+  function drawFound() {
+    const context = start(layers.everything);
+    if (photo && drawEverything) drawEverything(context, { transform: transform(), ratio, photo });
   }
 
   function drawMarks() {
     const context = start(layers.marks);
     if (!photo) return;
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    if (live.isQuiet) return; // the everything tab is open
     if (prompts.box) drawBox(context, prompts.box, true);
     if (live.band) drawBox(context, live.band, false);
     if (live.stroke) drawStroke(context, live.stroke);
-    prompts.points.forEach((point, index) => drawPoint(context, point, index === live.hover));
+    prompts.points.forEach(({ x, y, label }, index) => {
+      drawPoint(context, toStage({ x: x + 0.5, y: y + 0.5 }), { label, isHovered: index === live.hover, ratio });
+    });
     if (live.corner) drawCross(context, toStage(live.corner), 7);
     if (live.cursor) drawCross(context, toStage(live.cursor), 14);
-  }
-
-  // A light line over a dark one shows on any photo.
-  function cased(context, width, color = "#fff") {
-    context.lineWidth = width + 2;
-    context.strokeStyle = "rgba(0, 0, 0, 0.55)";
-    context.stroke();
-    context.lineWidth = width;
-    context.strokeStyle = color;
-    context.stroke();
-  }
-
-  function drawPoint(context, point, isHovered) {
-    const { x, y } = toStage({ x: point.x + 0.5, y: point.y + 0.5 });
-    const radius = POINT_RADIUS + (isHovered ? 2 : 0);
-    context.beginPath();
-    context.arc(x, y, radius + 2, 0, 2 * Math.PI);
-    context.fillStyle = "#fff";
-    context.shadowColor = "rgba(0, 0, 0, 0.45)";
-    context.shadowBlur = 4 * ratio;
-    context.fill();
-    context.shadowColor = "transparent";
-    context.beginPath();
-    context.arc(x, y, radius, 0, 2 * Math.PI);
-    context.fillStyle = point.label === 1 ? INCLUDE_COLOR : EXCLUDE_COLOR;
-    context.fill();
-    context.beginPath();
-    context.moveTo(x - 4.5, y);
-    context.lineTo(x + 4.5, y);
-    if (point.label === 1) {
-      context.moveTo(x, y - 4.5);
-      context.lineTo(x, y + 4.5);
-    }
-    context.lineWidth = 2.2;
-    context.lineCap = "round";
-    context.strokeStyle = "#fff";
-    context.stroke();
   }
 
   function drawBox(context, [x0, y0, x1, y1], hasHandles) {
@@ -180,16 +175,6 @@ function createView(parts, prompts, masks, look) {
     context.lineJoin = "round";
     context.lineCap = "round";
     cased(context, 3);
-  }
-
-  function drawCross(context, { x, y }, reach) {
-    context.beginPath();
-    for (const [dx, dy] of [[1, 0], [-1, 0], [0, 1], [0, -1]]) {
-      context.moveTo(x + 3 * dx, y + 3 * dy);
-      context.lineTo(x + reach * dx, y + reach * dy);
-    }
-    context.lineCap = "round";
-    cased(context, 2.5);
   }
 
   function toStage({ x, y }) {
@@ -321,6 +306,10 @@ function createView(parts, prompts, masks, look) {
     },
     whenPainted(callback) {
       afterPaint.push(callback);
+    },
+    // `draw(context, { transform, ratio, photo })` fills the everything tab's layer.
+    set drawEverything(draw) {
+      drawEverything = draw;
     },
   };
 }

@@ -1,0 +1,138 @@
+// The list of objects, and the colour, opacity and clean-up of the selected one.
+
+function createObjectList(parts, view, prompts, look, page) {
+  let isRefining = false; // a slider is being moved: one entry in the history for all of it
+
+  function row(object) {
+    const isActive = object === prompts.current;
+    const label = object.name;
+    return make(
+      "li",
+      { class: "ms-object", "data-object": object.id, "data-selected": String(isActive), "data-hidden": String(object.hidden) },
+      make("button", { type: "button", class: "ms-object-name", "data-do": "select", "aria-pressed": String(isActive), title: "Select; double-click or F2 renames" },
+        make("i", { style: `--swatch: ${object.color}` }), make("span", {}, label)),
+      iconButton("pencil", `Rename ${label}`, { "data-do": "rename" }),
+      iconButton(object.hidden ? "hidden" : "eye", `${object.hidden ? "Show" : "Hide"} ${label}`, { "data-do": "hide", "aria-pressed": String(object.hidden) }),
+      iconButton("trash", `Delete ${label}`, { "data-do": "remove" }),
+    );
+  }
+
+  function show() {
+    const focused = document.activeElement?.closest?.(".ms-object");
+    const back = focused && { id: focused.dataset.object, what: document.activeElement.dataset.do };
+    if (focused && document.activeElement.tagName === "INPUT") return; // a name is being typed
+    parts.objectList.replaceChildren(...prompts.all.map(row));
+    parts.noObjects.hidden = prompts.all.length > 0;
+    parts.removeAll.disabled = prompts.all.length === 0;
+    parts.newObject.disabled = !view.photo || prompts.all.length === 0;
+    if (back) {
+      const same = parts.objectList.querySelector(`[data-object="${back.id}"] [data-do="${back.what}"]`);
+      (same || parts.objectList.querySelector("[data-selected=true] button") || parts.stage).focus();
+    }
+    showLook();
+  }
+
+  function showLook() {
+    const object = prompts.current;
+    for (const button of parts.colors) {
+      const isChosen = button.dataset.color === object?.color;
+      button.setAttribute("aria-checked", String(isChosen));
+      button.disabled = !object;
+    }
+    const tabStop = parts.colors.find((button) => button.getAttribute("aria-checked") === "true") || parts.colors[0];
+    for (const button of parts.colors) button.tabIndex = button === tabStop ? 0 : -1;
+    for (const [name, { input, output, unit }] of Object.entries(parts.refine)) {
+      const pixels = object?.refine[name] ?? 0;
+      input.disabled = !object;
+      if (!isRefining) input.value = String(sliderOf(pixels, unit));
+      output.textContent = pixels ? `${pixels.toLocaleString("en-US")} px` : "off";
+    }
+  }
+
+  // Sliders are finer where pixels are few; their ends suit the photo's size.
+  function largest(unit) {
+    const { width, height } = view.photo || { width: 1, height: 1 };
+    return unit === "area" ? 0.02 * width * height : Math.min(50, 0.015 * Math.max(width, height));
+  }
+
+  function pixelsOf(input, unit) {
+    const share = Number(input.value) / Number(input.max);
+    const pixels = (unit === "area" ? share ** 3 : share ** 2) * largest(unit);
+    return unit === "area" ? Math.ceil(pixels) : Math.ceil(pixels * 10) / 10;
+  }
+
+  function sliderOf(pixels, unit) {
+    const share = Math.min(1, pixels / largest(unit));
+    return unit === "area" ? Math.round(100 * share ** (1 / 3)) : Math.round(40 * Math.sqrt(share));
+  }
+
+  function rename(id) {
+    const entry = parts.objectList.querySelector(`[data-object="${id}"]`);
+    const object = prompts.find(id);
+    if (!entry || !object) return;
+    const input = make("input", { type: "text", class: "ms-rename", "aria-label": `New name of ${object.name}`, maxlength: "80", value: object.name });
+    let isOver = false;
+    const end = (isKept) => {
+      if (isOver) return;
+      isOver = true;
+      const hadFocus = document.activeElement === input;
+      input.replaceWith(entry.firstRenamed);
+      if (isKept) prompts.rename(id, input.value);
+      show();
+      if (hadFocus) parts.objectList.querySelector(`[data-object="${id}"] [data-do=select]`)?.focus();
+    };
+    entry.firstRenamed = entry.firstChild;
+    entry.firstChild.replaceWith(input);
+    input.addEventListener("keydown", (event) => {
+      event.stopPropagation();
+      if (event.key === "Enter") end(true);
+      if (event.key === "Escape") end(false);
+    });
+    input.addEventListener("blur", () => end(true));
+    input.focus();
+    input.select();
+  }
+
+  const deeds = {
+    select: (id) => prompts.select(id),
+    rename: (id) => rename(id),
+    hide: (id) => prompts.setHidden(id, !prompts.find(id).hidden),
+    remove: (id) => prompts.remove(id),
+  };
+
+  parts.objectList.addEventListener("click", (event) => {
+    const button = pressedIn(event, "button");
+    if (button) deeds[button.dataset.do](Number(button.closest(".ms-object").dataset.object));
+  });
+  parts.objectList.addEventListener("dblclick", (event) => {
+    if (event.target.closest(".ms-object-name")) rename(Number(event.target.closest(".ms-object").dataset.object));
+  });
+  for (const button of parts.colors) {
+    button.addEventListener("click", () => prompts.current && prompts.recolor(prompts.current.id, button.dataset.color));
+  }
+  parts.opacity.addEventListener("input", () => {
+    look.opacity = Number(parts.opacity.value) / 100;
+    parts.opacityText.textContent = `${parts.opacity.value} %`;
+    view.redraw("mask");
+  });
+  for (const { input } of Object.values(parts.refine)) {
+    input.addEventListener("input", () => {
+      if (!prompts.current) return;
+      if (!isRefining) prompts.remember();
+      isRefining = true;
+      const refine = {};
+      for (const [name, entry] of Object.entries(parts.refine)) refine[name] = pixelsOf(entry.input, entry.unit);
+      prompts.refine(refine);
+    });
+    input.addEventListener("change", () => {
+      isRefining = false;
+      page.settle();
+    });
+  }
+  arrowsMove(parts.colors[0].parentElement);
+
+  return {
+    show,
+    rename: () => prompts.current && rename(prompts.current.id),
+  };
+}

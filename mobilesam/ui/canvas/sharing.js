@@ -1,0 +1,93 @@
+// Links that bring others to what is on the screen, and the objects that a photo opens with.
+
+function createSharing(parts, view, prompts, page, examples) {
+  let pending = null; // a link's prompts that wait for a photo of their size
+  let timer = 0;
+
+  function exampleShown() {
+    return examples.find(({ name }) => name === view.photo?.title)?.name ?? null;
+  }
+
+  function address() {
+    const { width, height, title } = view.photo;
+    const objects = prompts.toWire();
+    const active = prompts.all.indexOf(prompts.current);
+    const example = view.photo.isExample ? exampleShown() : null;
+    const hash = writeLink({ example, size: [width, height], title, model: page.model, objects, active });
+    return `${location.origin}${location.pathname}${location.search}${hash}`;
+  }
+
+  async function copy() {
+    const label = parts.share.querySelector("span");
+    const text = address();
+    history.replaceState(null, "", text.slice(text.indexOf("#")));
+    const isOwn = !view.photo.isExample;
+    let isCopied = true;
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch {
+      isCopied = false;
+    }
+    label.textContent = isCopied ? "Link copied" : "It is in the address bar";
+    clearTimeout(timer);
+    timer = setTimeout(() => (label.textContent = "Copy link"), 2500);
+    const done = isCopied ? "The link is copied." : "The link is in the address bar.";
+    const what = isOwn ? " It holds prompts and settings only: your photo stays here, so send it along." : "";
+    page.announce(done + what);
+    if (isOwn) page.say(done + what, "share");
+  }
+
+  // What a link asks for, in the order of its effects: model, then photo, then objects.
+  function follow({ state }) {
+    page.setModel(state.model);
+    pending = state;
+    if (state.example !== null) {
+      if (examples.some(({ name }) => name === state.example)) return page.open({ example: state.example });
+      pending = null;
+      openFirst(`The link shows the example ${state.example}, which is not here.`);
+    } else {
+      const [width, height] = state.size;
+      const name = state.title ? ` (${state.title})` : "";
+      openFirst(`This link holds prompts for a photo of ${width} × ${height} pixels${name}. Open that photo, and they are applied.`);
+    }
+  }
+
+  // Opening a photo takes the notice away: what is to be said comes after.
+  function openFirst(text = "") {
+    if (examples.length && !view.photo) page.open({ example: examples[0].name });
+    if (text) page.say(text, "share");
+  }
+
+  function start() {
+    const read = readLink(location.hash);
+    if (read?.state) return follow(read);
+    openFirst(read?.error);
+  }
+
+  // The objects that a photo opens with: a link's, or an example's own.
+  function objectsFor({ example }, { width, height }) {
+    const isMeant = pending && (pending.example ?? undefined) === example;
+    if (isMeant && pending.size[0] === width && pending.size[1] === height) {
+      const { objects, active } = pending;
+      const wasOwn = pending.example === null;
+      pending = null;
+      page.unsay("share");
+      if (wasOwn) page.announce("The link's prompts are applied.");
+      return { objects, active, isPreset: false };
+    }
+    if (isMeant) {
+      page.say(`This photo is ${width} × ${height}; the link's prompts are for one of ${pending.size.join(" × ")} and were not applied.`, "share");
+    }
+    const { objects = [], hint = "" } = examples.find(({ name }) => name === example) ?? {};
+    return { objects, active: objects.length - 1, isPreset: true, hint };
+  }
+
+  addEventListener("hashchange", () => {
+    const read = readLink(location.hash);
+    if (!parts.host.isConnected) return;
+    if (read?.state) follow(read);
+    else if (read?.error) page.say(read.error, "share");
+  });
+
+  return { copy, start, objectsFor };
+}

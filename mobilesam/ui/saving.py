@@ -1,0 +1,118 @@
+"""Downloads: what was on the visitor's screen, at the photo's own size."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from mobilesam.photo_exports import KINDS, PhotoObject, export
+from mobilesam.ui.messages import PromptError, parse_opacity
+from mobilesam.ui.page_objects import PageObject, parse_object, parse_objects
+from mobilesam.ui.segment import TROUBLE, Props, Studio, find_embedding, read_again, sentence
+
+if TYPE_CHECKING:
+    from mobilesam.predictor import ImageEmbedding, Predictor
+    from mobilesam.ui.sessions import Session, Snapshot
+
+LOGGER = logging.getLogger(__name__)
+
+KINDS_OF_ONE = ("mask", "cutout")  # they show the selected object alone
+
+
+def save_result(studio: Studio, session: Session, value: Mapping[str, Any]) -> Props:
+    """Make the chosen masks at the photo's own size and write the file asked for.
+
+    The message's `saving` says all that the file depends on: the page's prompts may have changed
+    since, and the file must show what was on the screen.
+    """
+    wanted = value.get("saving")
+    wanted = wanted if isinstance(wanted, Mapping) else {}
+    saved: Props = {"token": wanted.get("token"), "kind": wanted.get("kind")}
+    photo = session.snapshot()
+    try:
+        outcome, predictor, embedding = find_embedding(studio, photo, wanted)
+        if embedding is None:
+            return {"saved": saved | outcome}
+        file_name, data = _make(studio, photo, predictor, embedding, wanted)
+        file = studio.hand_over(session, "result", data, file_name)
+    except FileNotFoundError:
+        return {"saved": saved | {"status": "lost"}}
+    except (ValueError, TypeError) as error:
+        return {"saved": saved | {"status": "failed", "text": sentence(error)}}
+    except Exception:
+        LOGGER.exception("A result could not be saved")
+        return {"saved": saved | {"status": "failed", "text": TROUBLE}}
+    return {"saved": saved | {"status": "ok", "file": file, "title": file_name}}
+
+
+def _make(
+    studio: Studio,
+    photo: Snapshot,
+    predictor: Predictor,
+    embedding: ImageEmbedding,
+    wanted: Mapping[str, Any],
+) -> tuple[str, bytes]:
+    """Return the file's name and content.
+
+    Raises:
+        ValueError: What was asked for cannot be.
+    """
+    kind = wanted.get("kind")
+    if kind not in KINDS:
+        raise PromptError(f"The page can save {', '.join(KINDS)}; got something else.")
+    all_objects = [
+        parse_object(raw, photo.original_size) for raw in parse_objects(wanted.get("objects"))
+    ]
+    active = wanted.get("active")
+    if kind in KINDS_OF_ONE:
+        objects = [entry for entry in all_objects if entry.id == active][:1]
+    else:
+        objects = [entry for entry in all_objects if not entry.hidden]
+    if not objects:
+        raise PromptError("There is no mask to save; click on the photo first.")
+    ids = [entry.id for entry in objects]
+    with studio.courtesy.first():
+        drawn = [
+            photo_object(studio, photo, predictor, embedding, entry, soft=True) for entry in objects
+        ]
+    return export(
+        kind,
+        photo.title,
+        photo.original_size,
+        drawn,
+        ids.index(active) if active in ids else 0,
+        lambda: read_again(studio, photo),
+        opacity=parse_opacity(wanted.get("opacity")),
+    )
+
+
+def photo_object(
+    studio: Studio,
+    photo: Snapshot,
+    predictor: Predictor,
+    embedding: ImageEmbedding,
+    wanted: PageObject,
+    soft: bool,
+) -> PhotoObject:
+    """Decode one object at the photo's own size.
+
+    Args:
+        studio: Where decoding takes its turn.
+        photo: The visitor's photo.
+        predictor: Who decodes.
+        embedding: Of the photo.
+        wanted: The object.
+        soft: Give it the alpha of its feathered edge, if it has one.
+    """
+    with studio.decode_slots:
+        prediction = wanted.predict(predictor, embedding, photo.steps)
+    index = wanted.chosen(prediction)
+    mask = wanted.refinement.mask(prediction.mask(index))
+    return PhotoObject(
+        mask=mask,
+        name=wanted.name,
+        color=wanted.color,
+        score=float(prediction.iou_predictions[index]),
+        alpha=wanted.refinement.alpha(mask) if soft and wanted.refinement.feather else None,
+    )

@@ -1,0 +1,220 @@
+"""The compare tab in the real page: two models, one of them slow, and weights that are missing."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
+
+from mobilesam.registry import EMBEDDED_CHECKPOINT
+from tests.browser.demo_page import DemoPage
+from tests.browser.demo_server import Server
+from tests.official_checkpoints import write_official_checkpoint
+from tests.processes import descendants
+
+LONG_MS = 120_000  # for a comparison, on a very busy machine
+PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+
+
+@pytest.fixture(scope="module")
+def comparing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with a file of its own, SAM ViT-B with random weights, and no other weights."""
+    folder = tmp_path_factory.mktemp("comparing")
+    mine = folder / "mine.safetensors"
+    shutil.copy(EMBEDDED_CHECKPOINT, mine)
+    write_official_checkpoint("b", folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MOBILESAM_CHECKPOINT_DIR", str(folder))
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        patch.setenv("HF_HOME", str(folder / "hub"))
+        started = Server(folder, options=["--checkpoint", str(mine)])
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def open_tab(visit, comparing: Server):
+    def open_it(**options: object) -> CompareTab:
+        return CompareTab(visit(comparing.url, keep_objects=True, **options))
+
+    return open_it
+
+
+class CompareTab:
+    """The tab as a visitor uses it."""
+
+    def __init__(self, demo: DemoPage) -> None:
+        self.demo, self.page = demo, demo.page
+        self.show("compare")
+
+    def show(self, tab: str) -> None:
+        self.page.locator(f"[data-tab={tab}].ms-tab").click()
+
+    def choose(self, label: str, option: str) -> None:
+        self.page.get_by_label(label).click()
+        self.page.get_by_role("option", name=option).click()
+
+    def press(self, name: str) -> None:
+        self.page.locator(f"#ms-compare-{name}").click()
+
+    @property
+    def said(self) -> str:
+        return (self.page.locator(".ms-compare-say").text_content() or "").strip()
+
+    def wait_said(self, start: str, timeout: float = LONG_MS) -> None:
+        self.page.wait_for_function(
+            "start => document.querySelector('.ms-compare-say').textContent.startsWith(start)",
+            arg=start,
+            timeout=timeout,
+        )
+
+    def place(self, selector: str) -> dict[str, float]:
+        return self.page.locator(selector).first.bounding_box()
+
+    @property
+    def line(self) -> float:
+        """How much of the second picture is cut away, per cent."""
+        style = self.page.locator("#ms-compare-slider img").nth(1).get_attribute("style")
+        return float(style.split("inset(")[1].split("%")[0].split()[-1])
+
+    def row(self, name: str) -> list[str]:
+        row = self.page.locator("#ms-compare-measured tr", has_text=name)
+        return row.locator("td").all_inner_texts()
+
+
+def test_two_models_are_compared(open_tab):
+    tab = open_tab()
+    page = tab.page
+    assert "mine" in page.get_by_label("First model").input_value()
+    assert "SAM ViT-B" in page.get_by_label("Second model").input_value()
+    tab.choose("Second model", "Embedded")
+    places = ("#ms-compare-slider", ".ms-compare-frame", "#ms-compare-measured")
+    assert not page.locator(places[0]).is_visible()  # nothing to show yet
+    tab.press("start")
+    tab.wait_said("mine (1 of 2)")
+    page.evaluate("scrollTo(0, 0)")
+    before = [tab.place(selector) for selector in places]
+    assert page.get_by_role("progressbar", name="Comparison").is_visible()
+    tab.show("segment")  # the results arrive while nobody looks
+    assert not page.locator("#mobilesam-compare").is_visible()
+    tab.wait_said("Done.")
+    tab.show("compare")
+    page.wait_for_function("document.querySelectorAll('#ms-compare-slider img').length === 2")
+    page.evaluate("scrollTo(0, 0)")
+    for box, selector in zip(before, places, strict=True):
+        assert tab.place(selector) == pytest.approx(box, abs=2), selector
+
+    page.wait_for_function(
+        "[...document.querySelectorAll('#mobilesam-compare figure img')]"
+        ".every((picture) => picture.naturalWidth > 300)"
+    )
+    assert tab.place("#ms-compare-slider img")["width"] > 300
+    assert tab.line == pytest.approx(50, abs=2)
+    handle = page.get_by_role("slider", name="Line between the two masks")
+    handle.scroll_into_view_if_needed()
+    box = handle.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x - 200, y, steps=5)
+    page.mouse.up()
+    dragged = tab.line
+    assert dragged < 40
+    handle.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_timeout(200)
+    assert tab.line == pytest.approx(dragged + 5, abs=1)
+    names = [
+        picture.get_attribute("alt") for picture in page.locator("#mobilesam-compare img").all()
+    ]
+    assert len(names) == 4
+    assert all("photo" in name for name in names)
+
+    found = Axe().run(page, context={"include": [["#mobilesam-compare"]]}).response
+    assert [(rule["id"], rule["nodes"]) for rule in found["violations"]] == []
+
+    assert tab.row("parameters") == ["10.54 M", "10.54 M"]
+    assert tab.row("file size") == ["21.1 MB", "21.1 MB"]
+    for name in ("load", "encode", "decode"):
+        assert all(float(cell[:-3].replace(",", "")) > 0 for cell in tab.row(name)), name
+    assert all(int(cell[:-3].replace(",", "")) > 100 for cell in tab.row("peak memory"))
+    assert tab.row("IoU between the two") == ["1.000"]
+    published = page.locator("#ms-compare-published").inner_text()
+    for text in ("611 M, 452 ms", "5 M, 8 ms", "615 M, 456 ms", "arXiv:2306.14289"):
+        assert text in published
+    with page.expect_download() as waiting:
+        tab.press("figure")
+    assert waiting.value.suggested_filename == "comparison.png"
+    figure = Image.open(io.BytesIO(Path(waiting.value.path()).read_bytes()))
+    assert figure.format == "PNG"
+    assert figure.width > 1000
+
+
+def test_a_slow_comparison_is_in_nobodys_way(open_tab, comparing):
+    def workers() -> list[int]:
+        found = descendants(comparing.process.pid)
+        return [pid for pid, command in found.items() if "comparison.worker" in command]
+
+    first, second = open_tab(), open_tab()
+    first.choose("First model", "SAM ViT-B")
+    first.press("start")
+    first.wait_said("SAM ViT-B (1 of 2): encoding the photo")
+    second.press("start")
+    second.wait_said("Another comparison runs first; yours starts by itself.")
+    second.press("stop")
+    second.wait_said("Cancelled.", 5_000)
+
+    second.show("segment")
+    second.demo.open_example("coffee.jpg")
+    start = time.monotonic()
+    second.demo.click(300, 200)
+    second.demo.wait_mask()
+    assert time.monotonic() - start < 10  # a click takes its time here, but does not wait
+    assert first.said.startswith("SAM ViT-B (1 of 2)")
+
+    assert len(workers()) == 1
+    first.press("stop")
+    first.wait_said("Cancelled.", 5_000)
+    end = time.monotonic() + 2
+    while workers():
+        assert time.monotonic() < end, "a process stays"
+        time.sleep(0.05)
+    first.press("start")
+    first.wait_said("SAM ViT-B (1 of 2)")
+    assert len(workers()) == 1
+    first.page.close()
+    end = time.monotonic() + 10
+    while workers():
+        assert time.monotonic() < end, "a process outlives its visitor"
+        time.sleep(0.1)
+
+
+def test_what_is_missing_is_said(open_tab):
+    tab = open_tab()
+    tab.choose("Second model", "SAM ViT-L: not here, 1,250 MB")
+    missing = tab.page.locator(".ms-compare-missing")
+    missing.get_by_text("SAM ViT-L is not on this server. To download: 1,250 MB").wait_for()
+    tab.press("start")
+    tab.wait_said("SAM ViT-L is not on this server; download it first.")
+    tab.page.get_by_role("button", name="Download SAM ViT-L, 1,250 MB").click()
+    tab.wait_said("SAM ViT-L could not be downloaded: this server is told to stay offline.")
+    tab.choose("Second model", "mine")
+    missing.wait_for(state="hidden")
+    tab.demo.clear_objects()
+    tab.press("start")
+    tab.wait_said("There is no object yet; click on the photo, then press Compare.")
+
+
+def test_the_tab_fits_a_phone(open_tab):
+    tab = open_tab(**PHONE)
+    assert tab.page.evaluate("document.documentElement.scrollWidth") <= 390
+    for selector in ("#ms-compare-start", "#ms-compare-stop"):
+        assert tab.place(selector)["height"] >= 44
+    tab.show("segment")
+    assert not tab.page.locator("#mobilesam-compare").is_visible()

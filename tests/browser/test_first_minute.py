@@ -1,0 +1,103 @@
+"""What a visitor meets first: an example segmented, a line to read, an answer at once."""
+
+from __future__ import annotations
+
+import statistics
+
+from mobilesam.ui.demo import EXAMPLES_FOLDER
+from mobilesam.ui.examples import find_examples
+
+EXAMPLES = find_examples(EXAMPLES_FOLDER)
+FIRST_CLICK_MS = 300  # from the click to the painted mask
+
+
+def test_the_page_opens_with_an_example_that_is_segmented(visit):
+    demo = visit(keep_objects=True)
+    demo.wait_mask()
+    name, first = next(iter(EXAMPLES.items()))
+    assert demo.data("title") == name
+    assert [one["name"] for one in demo.objects] == [one["name"] for one in first.objects]
+    ((x, y, _),) = demo.points
+    assert demo.painted(x, y)
+    assert demo.painted_share() > 0.15
+    assert demo.page.locator(".ms-hint").inner_text() == first.hint
+    assert demo.page.locator("[data-save=mask]").is_enabled()
+    assert demo.notice == ""
+
+
+def test_every_example_shows_its_objects_and_says_what_they_show(visit):
+    demo = visit(keep_objects=True)
+    for name, example in EXAMPLES.items():
+        demo.open_example(name, keep_objects=True)
+        demo.wait_mask()
+        expected = [(one["name"], one["color"], one["points"]) for one in example.objects]
+        assert [(one["name"], one["color"], one["points"]) for one in demo.objects] == expected
+        assert demo.page.locator(".ms-hint").inner_text() == example.hint
+        for one in example.objects:
+            for x, y, label in one["points"]:
+                if label == 1:
+                    assert demo.painted(x, y + round(14 / scale_of(demo)))  # beside the mark
+
+
+def test_the_examples_show_every_kind_of_prompt():
+    objects = [one for example in EXAMPLES.values() for one in example.objects]
+    assert any(point[2] == 0 for one in objects for point in one["points"])
+    assert any(one["box"] and one["points"] for one in objects)
+    assert any(one["box"] and not one["points"] for one in objects)
+    assert any(len(example.objects) > 1 for example in EXAMPLES.values())
+    assert any("hard" in example.hint.lower() for example in EXAMPLES.values())
+
+
+def test_what_an_example_shows_is_untouched_again_after_undo(visit):
+    demo = visit(keep_objects=True)
+    before = demo.objects
+    for spot in ((150, 700), (160, 690)):
+        demo.click(*spot)
+        assert len(demo.objects) == len(before) + 1
+        assert demo.objects[: len(before)] == before
+        demo.action("undo")
+        assert demo.objects == before
+
+
+def scale_of(demo):
+    return float(demo.page.locator(".ms-stage").get_attribute("data-transform").split()[0])
+
+
+def test_the_first_click_on_an_example_is_answered_at_once(visit):
+    times_ms = []
+    for name in list(EXAMPLES)[:4]:
+        demo = visit(keep_objects=True)
+        demo.open_example(name, keep_objects=True)
+        count = len(demo.objects)
+        width, height = demo.photo_size
+        demo.click(width // 2, height - 20)
+        demo.wait_mask()
+        assert len(demo.objects) == count + 1  # the visitor's own
+        assert demo.page.locator(".ms-hint").is_hidden()
+        times_ms.append(float(demo.data("paint-ms")))
+    assert statistics.median(times_ms) < FIRST_CLICK_MS, times_ms
+
+
+WATCH_PHOTO = """() => {
+  window.blanks = 0;
+  window.frames = 0;
+  const look = () => {
+    const layer = document.querySelector(".ms-stage canvas");
+    const middle = [layer.width / 2, layer.height / 2].map(Math.floor);
+    window.frames += 1;
+    window.blanks += layer.getContext("2d").getImageData(...middle, 1, 1).data[3] === 0;
+    requestAnimationFrame(look);
+  };
+  look();
+}"""
+
+
+def test_nothing_flashes_between_pictures(visit):
+    demo = visit(keep_objects=True)
+    demo.wait_mask()
+    demo.page.evaluate(WATCH_PHOTO)
+    for name in list(EXAMPLES)[1:4]:
+        demo.open_example(name, keep_objects=True)
+        demo.wait_mask()
+    assert demo.page.evaluate("frames") > 20
+    assert demo.page.evaluate("blanks") == 0

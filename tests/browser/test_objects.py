@@ -1,0 +1,242 @@
+"""Several objects in one photo: the list, their looks, their masks, undo over all of them."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from mobilesam import Predictor, Refinement, load_model, predict_steps
+from tests.browser.demo_page import DemoPage, iou
+
+
+@pytest.fixture(scope="module")
+def library():
+    predictor = Predictor(load_model("embedded"))
+    return predictor, predictor.encode("examples/coffee.jpg")
+
+
+@pytest.fixture
+def coffee(demo) -> DemoPage:
+    demo.open_example("coffee.jpg")
+    return demo
+
+
+def new_object(demo: DemoPage) -> None:
+    demo.page.locator("[data-action=new-object]").click()
+
+
+def row(demo: DemoPage, number: int):
+    return demo.page.locator(".ms-object").nth(number)
+
+
+def expected(library, wire: dict) -> np.ndarray:
+    """The mask of an object of the page, straight from the library."""
+    predictor, embedding = library
+    result = predict_steps(
+        predictor,
+        embedding,
+        points=[point[:2] for point in wire["points"]] or None,
+        labels=[point[2] for point in wire["points"]] or None,
+        box=wire["box"],
+        steps=wire["steps"],
+        choices=wire["choices"],
+    )
+    choice = wire["choices"][-1]
+    return result.mask(result.best if choice is None else choice)
+
+
+@pytest.fixture
+def two(coffee) -> DemoPage:
+    """A cup and, selected, a spoon."""
+    coffee.click(300, 200)
+    coffee.wait_mask()
+    new_object(coffee)
+    coffee.drag((325, 225), (408, 330))
+    coffee.wait_mask()
+    return coffee
+
+
+def test_each_object_has_its_prompts_mask_and_colour(two, library):
+    cup, spoon = two.objects
+    assert (cup["points"], cup["box"]) == ([[300, 200, 1]], None)
+    assert spoon["points"] == []
+    assert np.allclose(spoon["box"], [325, 225, 408, 330], atol=2)
+    assert cup["color"] != spoon["color"]
+    assert iou(two.saved_mask(), expected(library, spoon)) >= 0.999
+    row(two, 0).locator("[data-do=select]").click()
+    assert iou(two.saved_mask(), expected(library, cup)) >= 0.999
+    assert two.points == [[300, 200, 1]]
+
+
+def test_an_earlier_object_can_be_changed_later(two, library):
+    row(two, 0).locator("[data-do=select]").click()
+    two.click(60, 360, button="right")
+    two.wait_mask()
+    cup, spoon = two.objects
+    assert [label for *_, label in cup["points"]] == [1, 0]
+    assert cup["steps"] == [1, 2]
+    assert spoon["points"] == []
+    assert iou(two.saved_mask(), expected(library, cup)) >= 0.999
+
+
+def test_objects_are_renamed_hidden_recoloured_and_deleted(two):
+    page = two.page
+    row(two, 1).locator("[data-do=rename]").click()
+    page.locator(".ms-rename").fill('  The <b>"spoon"</b> ')
+    page.keyboard.press("Enter")
+    assert row(two, 1).locator(".ms-object-name").inner_text() == 'The <b>"spoon"</b>'
+    page.keyboard.press("F2")  # the row's button has the focus, the stage does not
+    assert page.locator(".ms-rename").count() == 0
+    both = two.painted_share()
+    row(two, 0).locator("[data-do=hide]").click()
+    assert two.painted_share() < both
+    page.locator(".ms-swatch").nth(4).click()
+    assert two.objects[1]["color"] == page.locator(".ms-swatch").nth(4).get_attribute("data-color")
+    row(two, 1).locator("[data-do=remove]").click()
+    assert [entry["name"] for entry in two.objects] == ["Object 1"]
+    assert two.painted_share() == 0  # the one left is hidden
+    for _ in range(4):
+        two.action("undo")
+    assert [entry["name"] for entry in two.objects] == ["Object 1", "Object 2"]
+    assert two.painted_share() == pytest.approx(both, abs=0.002)
+
+
+def test_undo_goes_back_over_objects_and_asks_nobody(two):
+    two.click(380, 300)
+    two.wait_mask()
+    states = [json.dumps(two.objects)]
+    requests = []
+    two.page.on("request", lambda request: requests.append(request.url))
+    while two.page.locator("[data-action=undo]").is_enabled() and two.objects:
+        two.action("undo")
+        states.append(json.dumps(two.objects))
+    assert json.loads(states[-1]) == []
+    assert len(states) == 5  # point, box, object 2, point and object 1
+    for state in states[-2::-1]:
+        two.action("redo")
+        assert json.dumps(two.objects) == state
+    two.wait_mask()
+    assert two.painted_share() > 0
+    assert requests == []
+
+
+def test_a_chosen_part_is_where_the_next_click_starts(coffee, library):
+    coffee.click(300, 200)
+    coffee.wait_mask()
+    coffee.page.locator(".ms-candidate[aria-checked=false]").first.click()
+    chosen = int(
+        coffee.page.locator(".ms-candidate[aria-checked=true]").get_attribute("data-index")
+    )
+    coffee.click(250, 220)
+    coffee.wait_mask()
+    (wire,) = coffee.objects
+    assert wire["choices"] == [chosen, None]
+    assert iou(coffee.saved_mask(), expected(library, wire)) >= 0.999
+
+
+def test_candidates_are_named_by_size_and_scored(coffee):
+    coffee.click(300, 200)
+    coffee.wait_mask()
+    buttons = coffee.page.locator(".ms-candidate")
+    names = {}
+    for index in range(3):
+        label = buttons.nth(index).get_attribute("aria-label")
+        name, score, stability, share = label.replace(":", ",").split(", ")
+        names[name] = float(share.split(" %")[0].lstrip("<"))
+        assert 0 <= float(score.split()[1]) <= 1
+        assert 0 <= float(stability.split()[1]) <= 1
+        assert buttons.nth(index).locator("canvas").count() == 1
+    assert names["Whole"] >= names["Part"] >= names["Sub-part"]
+    coffee.drag((100, 50), (480, 380))
+    coffee.wait_mask()
+    assert buttons.count() == 4
+    assert buttons.nth(0).get_attribute("aria-label").startswith("Best fit")
+
+
+def test_a_low_score_is_said_in_words(visit):
+    demo = visit()
+    demo.open_example("photographer.jpg")
+    said = {}
+    for place in ((380, 420), (80, 250)):
+        demo.click(*place)
+        demo.wait_mask()
+        status = demo.page.locator(".ms-status").inner_text()
+        said[float(status.split("score ")[1])] = demo.page.locator(".ms-verdict").inner_text()
+        demo.action("undo")
+    low, high = min(said), max(said)
+    assert low < 0.6 < high  # else this photo shows nothing
+    assert said[low] == "Unsure: add a point or draw a box."
+    assert said[high] == ""
+
+
+def test_the_clean_up_is_shown_live_and_is_in_the_files(coffee, library):
+    coffee.click(300, 200)
+    coffee.wait_mask()
+    coffee.page.get_by_text("Clean up the edge").click()
+    coffee.page.get_by_label("Specks, holes").fill("50")
+    coffee.page.get_by_label("Smooth").fill("30")
+    coffee.wait_mask()
+    (wire,) = coffee.objects
+    refine = wire["refine"]
+    assert refine["area"] > 0
+    assert refine["smooth"] > 0
+    refinement = Refinement(refine["area"], refine["smooth"])
+    mask = expected(library, wire)
+    assert (coffee.saved_mask() == refinement.mask(mask)).all()
+    assert (refinement.mask(mask) != mask).any()  # else this shows nothing
+    coffee.page.get_by_label("Feather").fill("20")
+    coffee.wait_mask()
+    feather = coffee.objects[0]["refine"]["feather"]
+    alpha = np.asarray(coffee.save("cutout"))[..., 3]
+    soft = Refinement(refine["area"], refine["smooth"], feather)
+    assert (alpha == soft.alpha(soft.mask(mask))).all()
+    coffee.action("undo")
+    assert coffee.objects[0]["refine"] == refine | {"feather": 0}
+
+
+def test_all_kinds_of_files_hold_all_objects(two, library):
+    masks = [expected(library, wire) for wire in two.objects]
+    numbers = np.asarray(two.save("indexed"))
+    assert set(np.unique(numbers)) == {0, 1, 2}
+    name, data = two.download("coco")
+    assert name == "coffee-coco.json"
+    annotations = json.loads(data)["annotations"]
+    assert len(annotations) == 2
+    name, data = two.download("zip")
+    with zipfile.ZipFile(io.BytesIO(data)) as packed:
+        assert packed.testzip() is None
+        kinds = {entry.rsplit(".", 1)[-1] for entry in packed.namelist()}
+    assert kinds >= {"png", "json", "txt", "svg"}
+    svg = two.download("svg")[1].decode()
+    drawn = rasterised(two, svg, masks[0].shape)
+    assert iou(drawn, masks[0] | masks[1]) >= 0.99
+    for annotation, mask in zip(annotations, masks, strict=True):
+        polygons = annotation["segmentation"]
+        assert isinstance(polygons, list)
+        runs = coco_mask.merge(coco_mask.frPyObjects(polygons, *mask.shape))
+        assert iou(coco_mask.decode(runs).astype(bool), mask) >= 0.99
+
+
+def rasterised(demo: DemoPage, svg: str, shape: tuple[int, int]) -> np.ndarray:
+    """What the browser draws of an SVG: where anything is."""
+    data = demo.page.evaluate(
+        """async ([svg, height, width]) => {
+          const picture = new Image();
+          picture.src = "data:image/svg+xml;utf8," + encodeURIComponent(svg);
+          await picture.decode();
+          const canvas = Object.assign(document.createElement("canvas"), { width, height });
+          canvas.getContext("2d").drawImage(picture, 0, 0, width, height);
+          return canvas.toDataURL("image/png");
+        }""",
+        [svg, *shape],
+    )
+    import base64
+
+    picture = Image.open(io.BytesIO(base64.b64decode(data.split(",")[1])))
+    return np.asarray(picture.convert("RGBA"))[..., 3] > 127
