@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+from importlib.util import find_spec
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
@@ -29,12 +30,17 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--no-download", action="store_true", help="do not fetch the official checkpoint"
     )
+    parser.add_argument(
+        "--mcp", action="store_true", help="offer the page's endpoints to agents as MCP tools, too"
+    )
     return parser.parse_args()
 
 
 def main() -> None:
     """Build the page and serve it until interrupted."""
     arguments = parse_arguments()
+    if arguments.mcp and find_spec("mcp") is None:
+        raise SystemExit("app.py: --mcp needs the package mcp; install it: pip install '.[mcp]'")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("mobilesam.ui").setLevel(logging.INFO)  # says which backend answers
     try:
@@ -51,6 +57,7 @@ def main() -> None:
             server_name=arguments.host,
             server_port=arguments.port,
             share=arguments.share,
+            mcp_server=arguments.mcp or None,  # None: as Gradio's environment variable says
             **LAUNCH_OPTIONS,
         )
     except (OSError, OverflowError) as error:  # the port is taken, or none at all

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -16,6 +17,7 @@ from torch.utils.data._utils import signal_handling
 
 from mobilesam import Predictor, checkpoints, cli, load_model
 from mobilesam.modeling import Sam, build_model, prepare_for_inference
+from tests.browser.demo_server import Server
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # else ONNX Runtime reports to its makers
 # No signal when a DataLoader's worker ends: on a virtual machine whose processor has AMX, the
@@ -73,6 +75,15 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FlakyServer]:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with FlakyServer() as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A really running `python app.py`, with the tools for agents where their package is here."""
+    options = ["--mcp"] if find_spec("mcp") else []
+    started = Server(tmp_path_factory.mktemp("api"), options=options)
+    yield started
+    started.stop()
 
 
 @pytest.fixture

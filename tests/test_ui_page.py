@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from mobilesam.ui import LAUNCH_OPTIONS, build_demo
-from mobilesam.ui.demo import discard, find_examples, store_in, thumbnails
+from mobilesam.ui.demo import discard, store_in
+from mobilesam.ui.examples import find_examples, thumbnails
 from mobilesam.ui.prompt_canvas import (
     CANVAS_FOLDER,
     EVENTS,
@@ -31,8 +32,13 @@ PROPERTIES = ("picture", "progress", "answer", "saved", "notice", "models", "exa
 
 
 class StubShelf:
+    default = "stub"
+
     def predictor(self, name=None):
-        return SimpleNamespace(model=SimpleNamespace(name="stub"))
+        return SimpleNamespace(model=SimpleNamespace(name="stub", identity="stub"))
+
+    def sources(self):
+        return {}
 
     def status(self):
         choice = {"name": "stub", "title": "Stub", "source": "stub"}
@@ -83,6 +89,7 @@ def test_properties_are_no_events():
     for name in PROPERTIES:
         assert not hasattr(canvas, name)
         assert not re.search(rf"""(['"`]){name}\1""", page_script()), name
+    assert not hasattr(canvas, "everything")  # quoted as a tab's name, and no event all the same
     for name in EVENTS:
         assert callable(getattr(canvas, name))
         assert f'"{name}"' in page_script()
@@ -133,8 +140,8 @@ def test_the_page_names_no_other_host():
 
 
 def test_hostile_fields_pass_the_message_model_to_reach_the_handler():
-    message = PromptMessage.model_validate({"points": "x", "box": 3, "rev": None, "other": 1})
-    assert message.points == "x"
+    message = PromptMessage.model_validate({"objects": "x", "active": [], "rev": None, "other": 1})
+    assert message.objects == "x"
 
 
 @pytest.mark.parametrize(
@@ -151,10 +158,11 @@ def test_addresses_are_not_fetched(address):
 
 
 def test_events_are_wired_as_measured(demo):
-    wired = {fn.targets[0][1]: fn for fn in demo.fns.values()}
+    wired = {fn.targets[0][1]: fn for fn in demo.fns.values() if fn.targets}
     assert set(EVENTS) < set(wired)
     for name in EVENTS:
-        assert wired[name].trigger_mode == "always_last", name
+        is_search = name in ("start_everything", "stop_everything")
+        assert wired[name].trigger_mode == ("multiple" if is_search else "always_last"), name
         assert wired[name].show_progress == "hidden", name
         assert wired[name].api_visibility == "private", name
     assert not wired["ask_mask"].queue
@@ -162,19 +170,23 @@ def test_events_are_wired_as_measured(demo):
     assert wired["encode_picture"].queue
     assert wired["encode_picture"].concurrency_limit == 1
     assert wired["encode_picture"].concurrency_id == "encode"
+    assert wired["start_everything"].concurrency_limit == 1
+    assert not wired["stop_everything"].queue
     assert "unload" in wired
 
 
 def test_a_closed_tab_is_known_by_its_session(demo, monkeypatch):
     left = []
     monkeypatch.setattr(MemoryBudget, "release_visitor", lambda _, visitor: left.append(visitor))
-    unload = next(fn for fn in demo.fns.values() if fn.targets[0][1] == "unload")
+    named = [fn for fn in demo.fns.values() if fn.targets]
+    unload = next(fn for fn in named if fn.targets[0][1] == "unload")
     unload.fn(SimpleNamespace(session_hash="abc"))
     assert left == ["abc"]
 
 
-def test_the_page_offers_no_public_endpoint(demo):
-    assert demo.get_api_info()["named_endpoints"] == {}
+def test_the_pages_own_events_are_no_public_endpoints(demo):
+    endpoints = demo.get_api_info()["named_endpoints"]
+    assert set(endpoints) == {"/segment", "/everything", "/compare", "/models"}
 
 
 def test_the_canvas_starts_with_models_and_examples(demo):

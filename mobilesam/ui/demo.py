@@ -12,6 +12,7 @@ import gradio as gr
 from gradio_client.utils import strip_invalid_filename_characters
 
 from mobilesam.ui import everything, saving, segment
+from mobilesam.ui.api import add_endpoints
 from mobilesam.ui.compare import build_compare
 from mobilesam.ui.courtesy import Courtesy
 from mobilesam.ui.examples import ReadyEmbeddings, find_examples, thumbnails
@@ -95,6 +96,7 @@ def build_demo(
             courtesy,
         )
         _wire(demo, canvas, session, studio)
+        add_endpoints(studio)
         build_compare(canvas, session, studio)
     demo.queue(max_size=64)
     ready.start()
