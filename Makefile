@@ -16,12 +16,12 @@ BROWSERS := chromium google-chrome chromium-browser
 BENCHMARKS := encoder decoder everything backends folders click_to_paint startup_and_memory
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types bench bench-gpu clean
+.PHONY: help demo test lint types bench bench-gpu screenshots clean
 
 help:
 	@echo "make demo [PORT=7860] [TORCH=cpu]   set up and open the demo"
 	@echo "make test                           set up and run linters, unit, parity and browser tests"
-	@echo "make lint | types | bench | bench-gpu | clean"
+	@echo "make lint | types | bench | bench-gpu | screenshots | clean"
 
 demo: $(VENV)/.runtime
 	$(PY) app.py $(if $(PORT),--port $(PORT))
@@ -42,6 +42,10 @@ bench: $(VENV)/.browser
 # MobileSAM's and SAM's times on an NVIDIA GPU; says so where there is none.
 bench-gpu: $(VENV)/.runtime
 	$(PY) -m benchmarks.gpu
+
+# The README's pictures, from the real page; make screenshots CHECKPOINT=FILE adds the compare tab.
+screenshots: $(VENV)/.browser
+	$(PY) -m scripts.screenshots $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT))
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache build dist *.egg-info

@@ -1,0 +1,259 @@
+"""For everybody: axe-core finds nothing, the keyboard does everything, motion can be off."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+
+from tests.browser.demo_page import iou
+
+SIZES = [(1440, 900), (390, 844)]
+OVER_THE_PHOTO = (".ms-stage", ".ms-camera-view")  # axe cannot see what lies under these texts
+EMPTY_SLIDER = "#mobilesam-compare .empty"  # gr.ImageSlider's own, until there is a picture
+
+
+def violations(demo, *exclude):
+    """What axe-core (WCAG A, AA and best practice) finds in the component, one line each."""
+    page = demo.page
+    context = {"include": [[".ms"], ["#mobilesam-compare"]], "exclude": [[one] for one in exclude]}
+    if not page.locator("#mobilesam-compare").is_visible():
+        context["include"].pop()
+    response = Axe().run(page, context=context).response
+    found = [
+        (rule["id"], node["target"]) for rule in response["violations"] for node in rule["nodes"]
+    ]
+    for rule in response["incomplete"]:
+        for node in rule["nodes"]:
+            inside = f"(node) => Boolean(node.closest({json.dumps(', '.join(OVER_THE_PHOTO))}))"
+            if not page.locator(str(node["target"][0])).first.evaluate(inside):
+                found.append((f"{rule['id']} (undecided)", node["target"]))
+    return found
+
+
+def open_everything_closed(demo):
+    for summary in demo.page.locator(".ms details:not([open]) > summary").all():
+        if summary.is_visible():
+            summary.click()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_axe_finds_nothing(visit, width, height, scheme):
+    demo = visit(
+        keep_objects=True, viewport={"width": width, "height": height}, color_scheme=scheme
+    )
+    page = demo.page
+    demo.open_example("astronaut.jpg", keep_objects=True)
+    demo.wait_mask()
+    assert len(demo.objects) == 3
+    open_everything_closed(demo)
+    assert violations(demo) == []
+
+    page.locator(".ms-tab[data-tab=everything]").click()
+    assert violations(demo) == []
+    page.get_by_role("button", name="Find everything").click()
+    page.wait_for_selector(".ms:not([data-found='0'])")
+    page.wait_for_selector(".ms:not([data-everything=running])")
+    assert violations(demo) == []
+
+    page.locator(".ms-tab[data-tab=compare]").click()
+    page.locator("#mobilesam-compare").wait_for()
+    assert violations(demo, EMPTY_SLIDER) == []
+
+    page.locator(".ms-tab[data-tab=segment]").click()
+    page.get_by_role("button", name="Take a photo with the camera").click()  # it is refused
+    page.locator(".ms-notice").wait_for()
+    assert violations(demo) == []
+
+
+def test_axe_finds_nothing_in_the_camera(visit):
+    demo = visit(keep_objects=True, permissions=["camera"])
+    demo.page.get_by_role("button", name="Take a photo with the camera").click()
+    demo.page.wait_for_selector(".ms-camera[open] .ms-shutter:enabled")
+    assert violations(demo) == []
+
+
+# --- the keyboard --------------------------------------------------------------------------------
+
+
+class Keyboard:
+    """A visitor without a mouse: every step is a key."""
+
+    def __init__(self, demo):
+        self.demo, self.page = demo, demo.page
+
+    def press(self, *keys):
+        for key in keys:
+            self.page.keyboard.press(key)
+
+    def go_to(self, selector, key="Tab"):
+        """Press Tab until an element has the focus, and see that the focus can be seen."""
+        for _ in range(120):
+            self.press(key)
+            if self.page.evaluate("(one) => document.activeElement.matches(one)", selector):
+                break
+        else:
+            raise AssertionError(f"{key} does not lead to {selector}")
+        outline = self.page.evaluate(
+            "() => { const { outlineStyle, outlineWidth, boxShadow } ="
+            " getComputedStyle(document.activeElement);"
+            " return outlineStyle !== 'none' && outlineWidth !== '0px' || boxShadow !== 'none'; }"
+        )
+        assert outline, f"{selector} has the focus, and nothing shows it"
+
+    def hear(self, pattern):
+        """Wait until the live region has said something."""
+        self.page.wait_for_function(
+            """(pattern) => {
+              window.heard ??= [];
+              return window.heard.some((text) => new RegExp(pattern).test(text));
+            }""",
+            arg=pattern,
+        )
+        self.page.evaluate("() => { window.heard.length = 0; }")
+
+    def listen(self):
+        self.page.evaluate(
+            """() => {
+              window.heard = [];
+              const live = document.querySelector(".ms > [aria-live=polite]");
+              new MutationObserver(() => window.heard.push(live.textContent))
+                .observe(live, { childList: true, characterData: true, subtree: true });
+            }"""
+        )
+
+
+@pytest.fixture
+def keyboard(demo):
+    keyboard = Keyboard(demo)
+    keyboard.listen()
+    return keyboard
+
+
+def test_the_whole_flow_by_keyboard_alone(keyboard):
+    demo, page = keyboard.demo, keyboard.page
+    keyboard.go_to('.ms-example[data-example="temple.jpg"]')
+    keyboard.press("Enter")
+    page.wait_for_selector('.ms[data-title="temple.jpg"][data-state=ready]')
+    keyboard.hear(r"The photo is ready")
+    demo.wait_mask()
+    opened = demo.objects
+
+    # a new object: include, exclude
+    keyboard.go_to(".ms-stage", "Shift+Tab")
+    keyboard.press("n")
+    keyboard.hear(r"Object 2: click on it")
+    keyboard.press(*["ArrowLeft"] * 4, "Shift+ArrowLeft", "Shift+ArrowLeft", "ArrowUp")
+    keyboard.hear(r"^\d+, \d+")
+    keyboard.press("Enter")
+    keyboard.hear(r"^Include point at \d+, \d+\.$")
+    demo.wait_mask()
+    keyboard.hear(r"^Mask: \S+ % of the photo, score \d\.\d\d\.")
+    keyboard.press("Shift+ArrowDown", "Shift+ArrowDown", "Shift+ArrowDown", "Shift+Enter")
+    keyboard.hear(r"^Exclude point at \d+, \d+\.$")
+    demo.wait_mask()
+    assert [label for _, _, label in demo.points] == [1, 0]
+
+    # a box
+    keyboard.press("Shift+ArrowLeft", "b")
+    keyboard.hear(r"First corner of the box")
+    keyboard.press(*["Shift+ArrowUp"] * 6, *["Shift+ArrowRight"] * 4, "b")
+    keyboard.hear(r"^Box from \d+, \d+ to \d+, \d+\.$")
+    demo.wait_mask()
+    assert demo.box is not None
+
+    # another candidate
+    keyboard.go_to(".ms-candidate")
+    keyboard.press("ArrowRight")
+    keyboard.hear(r"chosen")
+    demo.wait_mask()
+    assert demo.objects[1]["choices"][-1] is not None
+
+    # one more object, renamed, refined
+    keyboard.go_to(".ms-stage", "Shift+Tab")
+    keyboard.press("n", *["Shift+ArrowUp"] * 3, "Enter")
+    keyboard.hear(r"^Include point")
+    demo.wait_mask()
+    keyboard.press("F2")
+    page.keyboard.type("Upper roof")
+    keyboard.press("Enter")
+    keyboard.hear(r"^Renamed to Upper roof")
+    assert demo.objects[2]["name"] == "Upper roof"
+    keyboard.go_to("summary")
+    keyboard.press("Enter")
+    keyboard.go_to('input[type="range"][aria-label="Smooth"]')
+    keyboard.press(*["ArrowRight"] * 12)
+    page.wait_for_function(
+        "() => JSON.parse(document.querySelector('.ms').dataset.objects)[2].refine.smooth > 0"
+    )
+    demo.wait_mask()
+    final = demo.objects
+
+    # saved
+    keyboard.go_to(".ms-save[data-save=mask]", "Shift+Tab")
+    with page.expect_download() as waiting:
+        keyboard.press("Enter")
+    assert waiting.value.suggested_filename.endswith(".png")
+    keyboard.hear(r"^Saved\.")
+
+    # everything undone, across objects, and done again
+    counts = []
+    for _ in range(30):
+        if page.locator("[data-action=undo]").is_disabled():
+            break
+        keyboard.press("Control+z")
+        keyboard.hear(r"^Undone\.")
+        counts.append(len(demo.objects))
+    assert prompts_of(demo.objects) == prompts_of(opened)
+    assert set(counts) == {3, 2, 1} and counts == sorted(counts, reverse=True)
+    for _ in counts:
+        keyboard.press("Control+Shift+Z")
+    assert prompts_of(demo.objects) == prompts_of(final)
+
+    # the other tabs
+    keyboard.go_to("[role=tab]", "Shift+Tab")
+    keyboard.press("ArrowRight")
+    assert demo.data("tab") == "everything"
+    keyboard.press("ArrowRight")
+    assert demo.data("tab") == "compare"
+    keyboard.go_to("#ms-compare-start, #ms-compare-start *")
+    keyboard.go_to("[role=tab]", "Shift+Tab")
+    keyboard.press("ArrowRight")
+    assert demo.data("tab") == "segment"
+
+
+def prompts_of(objects):
+    return [(one["name"], one["points"], one["box"], one["refine"]) for one in objects]
+
+
+def test_keyboard_and_mouse_give_the_same_mask(keyboard, visit):
+    demo = keyboard.demo
+    keyboard.go_to(".ms-stage")
+    keyboard.press("ArrowUp", "Enter")
+    demo.wait_mask()
+    ((x, y, _),) = demo.points
+    by_keyboard = demo.saved_mask()
+    other = visit()
+    other.click(x, y)
+    other.wait_mask()
+    assert other.points == demo.points
+    assert iou(other.saved_mask(), by_keyboard) == 1
+    assert by_keyboard.any()
+
+
+# --- motion --------------------------------------------------------------------------------------
+
+
+def test_reduced_motion_leaves_nothing_moving(visit):
+    demo = visit(keep_objects=True, reduced_motion="reduce")
+    demo.wait_mask()
+    moving = "() => document.getAnimations().map(({ effect }) => effect.target.className)"
+    assert demo.page.evaluate(moving) == []
+    for selector in (".ms-example", ".ms-candidate", "[data-action=open]", ".ms-tab"):
+        demo.page.locator(selector).last.hover()
+        assert demo.page.evaluate(moving) == [], selector
+    demo.click(300, 200)
+    demo.wait_mask()
+    assert demo.page.evaluate(moving) == []
