@@ -57,18 +57,23 @@ def predict_steps(
     prompts = Prompts.check(embedding.original_size, points, labels, box)
     counts, chosen = check_steps(prompts, steps, choices)
     memory = {} if known is None else known
-    logits = None
-    for index, choice in enumerate(chosen[:-1]):
-        key = _key(embedding, prompts, counts[: index + 1], chosen[:index])
-        found = memory.get((*key, choice))
-        if found is None:
+    keys = [_key(embedding, prompts, counts[: i + 1], chosen[:i]) for i in range(len(chosen))]
+    start, logits = 0, None
+    for index in reversed(range(len(chosen) - 1)):  # from the last step whose mask is known
+        logits = memory.get((*keys[index], chosen[index]))
+        if logits is not None:
+            start = index
+            break
+    for index in range(start, len(chosen) - 1):
+        choice = chosen[index]
+        if index > start or logits is None:
             prediction = _decode(predictor, embedding, prompts, counts[index], logits)
-            found = prediction.low_res_logits[prediction.best if choice is None else choice]
+            logits = prediction.low_res_logits[prediction.best if choice is None else choice]
         for other in (None, *range(CANDIDATES)):  # kept while this step was the last one
-            memory.pop((*key, other), None)
-        logits = memory[(*key, choice)] = found.copy()  # else it would hold all candidates
+            memory.pop((*keys[index], other), None)
+        logits = memory[(*keys[index], choice)] = logits.copy()  # else it holds all candidates
     prediction = _decode(predictor, embedding, prompts, counts[-1], logits)
-    key = _key(embedding, prompts, counts, chosen[:-1])
+    key = keys[-1]
     memory[(*key, None)] = prediction.low_res_logits[prediction.best]
     for candidate, low_res in enumerate(prediction.low_res_logits):
         memory[(*key, candidate)] = low_res

@@ -155,3 +155,24 @@ def test_bad_steps_and_choices_are_refused_before_any_decode(
         predict_steps(counting, embedding, **prompt, **settings)
     assert expected in str(refused.value)
     assert counting.decodes == 0
+
+
+class LastFew(dict[Hashable, np.ndarray]):
+    """Keeps what was written last, as a caller does who bounds his memory."""
+
+    def __setitem__(self, key: Hashable, value: np.ndarray) -> None:
+        self.pop(key, None)
+        super().__setitem__(key, value)
+        while len(self) > 8:
+            del self[next(iter(self))]
+
+
+def test_a_further_click_costs_one_decode_also_where_little_is_kept(
+    counting: Counting, embedding: ImageEmbedding
+) -> None:
+    points = [(300 + 20 * index, 200 + 10 * index) for index in range(14)]
+    known = LastFew()
+    for count in range(1, 15):
+        answer = predict_steps(counting, embedding, points[:count], known=known)
+        assert counting.decodes == count
+    check_same(answer, predict_steps(counting, embedding, points))

@@ -82,6 +82,16 @@ def test_all_objects_but_hidden_ones_are_in_a_download_of_all(studio, photo):
     assert (numbers[40, 10], numbers[10, 70], numbers[40, 70]) == (1, 2, 0)
 
 
+def test_more_than_memory_can_bear_is_refused(studio, photo, monkeypatch):
+    monkeypatch.setattr(saving, "MAX_PIXELS", 80 * 50)
+    session, picture = opened(studio, photo)
+    message = save(picture, "overlay")
+    message["saving"]["objects"].append({"id": 2, "points": [[2, 2, 1]]})
+    saved = saving.save_result(studio, session, message)["saved"]
+    assert saved["status"] == "failed"
+    assert "at most 1 " in saved["text"]
+
+
 def test_nothing_to_save_gets_a_sentence(studio, photo):
     session, picture = opened(studio, photo)
     hidden = {"hidden": True}

@@ -133,6 +133,15 @@ def test_only_the_objects_asked_about_are_decoded(studio, photo):
     assert len(studio.models.predictor().asked) == 1
 
 
+def test_one_request_is_answered_for_a_few_objects(studio, photo):
+    session, picture = opened(studio, photo)
+    message = ask(picture)
+    message["objects"] = [{"id": index, "points": [[2, 2, 1]]} for index in range(50)]
+    message["wanted"] = list(range(50))
+    found = segment.answer_prompts(studio, session, message)["answer"]["objects"]
+    assert [entry["id"] for entry in found] == list(range(segment.OBJECTS_AT_ONCE))
+
+
 def test_a_further_click_starts_from_the_mask_before(studio, photo):
     session, picture = opened(studio, photo)
     segment.answer_prompts(studio, session, ask(picture, [[1, 1, 1]]))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger(__name__)
 
+MAX_PIXELS = 400_000_000  # of all masks of a file together; about as many bytes, alphas again
 KINDS_OF_ONE = ("mask", "cutout")  # they show the selected object alone
 
 
@@ -71,11 +72,15 @@ def _make(
         objects = [entry for entry in all_objects if not entry.hidden]
     if not objects:
         raise PromptError("There is no mask to save; click on the photo first.")
+    height, width = photo.original_size
+    if len(objects) * height * width > MAX_PIXELS:
+        most = max(1, MAX_PIXELS // (height * width))
+        raise PromptError(
+            f"{len(objects)} objects of a photo of {width} x {height} pixels are too much for one"
+            f" file; hide some, so that at most {most} are left."
+        )
     ids = [entry.id for entry in objects]
-    with studio.courtesy.first():
-        drawn = [
-            photo_object(studio, photo, predictor, embedding, entry, soft=True) for entry in objects
-        ]
+    drawn = [photo_object(studio, photo, predictor, embedding, entry) for entry in objects]
     return export(
         kind,
         photo.title,
@@ -93,7 +98,6 @@ def photo_object(
     predictor: Predictor,
     embedding: ImageEmbedding,
     wanted: PageObject,
-    soft: bool,
 ) -> PhotoObject:
     """Decode one object at the photo's own size.
 
@@ -103,9 +107,8 @@ def photo_object(
         predictor: Who decodes.
         embedding: Of the photo.
         wanted: The object.
-        soft: Give it the alpha of its feathered edge, if it has one.
     """
-    with studio.decode_slots:
+    with studio.courtesy.first(), studio.decode_slots:
         prediction = wanted.predict(predictor, embedding, photo.steps)
     index = wanted.chosen(prediction)
     mask = wanted.refinement.mask(prediction.mask(index))
@@ -114,5 +117,5 @@ def photo_object(
         name=wanted.name,
         color=wanted.color,
         score=float(prediction.iou_predictions[index]),
-        alpha=wanted.refinement.alpha(mask) if soft and wanted.refinement.feather else None,
+        alpha=wanted.refinement.alpha(mask) if wanted.refinement.feather else None,
     )

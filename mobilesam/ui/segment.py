@@ -44,6 +44,7 @@ LOGGER = logging.getLogger(__name__)
 DISPLAY_SIDE = 2048  # px, longest side of the copy the browser draws
 LOSSLESS_SIDE = 1024  # px, up to which that copy is a PNG unless the photo was a JPEG
 PREVIEW_SIDE = 1024  # px, longest side of the masks the browser paints
+OBJECTS_AT_ONCE = 8  # that one request is answered for; a visitor's others wait
 TROUBLE = "Something went wrong on the server; please try again."
 
 Props = dict[str, Any]
@@ -170,6 +171,7 @@ def answer_prompts(studio: Studio, session: Session, value: Mapping[str, Any]) -
         return {"answer": answer | outcome}
     try:
         objects = find_objects(parse_objects(value.get("objects")), value.get("wanted"))
+        objects = objects[:OBJECTS_AT_ONCE]  # the page asks again for the others
     except PromptError as error:
         return {"answer": answer | {"status": "refused", "text": str(error)}}
     answers = [_answer_object(studio, photo, predictor, embedding, raw) for raw in objects]

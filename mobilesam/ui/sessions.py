@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from mobilesam.predictor import ImageEmbedding
 
 DEFAULT_BUDGET_BYTES = 384 * 1024**2  # about 96 embeddings of 1024 px pictures
-KEPT_STEPS = 12  # low-res logits of a visitor's last masks, 256 KiB each at 1024 px
+KEPT_STEPS = 32  # low-res logits of a visitor's last masks, 256 KiB each at 1024 px
 KEPT_FILES = 2  # of each kind and visitor: the last one, and one that may still be on its way
 
 
 class StepMemory(MutableMapping[Hashable, np.ndarray]):
     """Low-res logits of the last masks, from which further clicks go on; the oldest one goes first.
 
-    Thread-safe for single reads and writes, which is all that decoding does.
+    Thread-safe: two requests of one visitor may use it at once.
     """
 
     def __init__(self, limit: int = KEPT_STEPS) -> None:
@@ -50,6 +50,11 @@ class StepMemory(MutableMapping[Hashable, np.ndarray]):
     def __delitem__(self, key: Hashable) -> None:
         with self._lock:
             del self._kept[key]
+
+    def pop(self, key: Hashable, default: Any = None) -> Any:
+        """Take an entry out; the default if there is none."""
+        with self._lock:
+            return self._kept.pop(key, default)
 
     def __iter__(self) -> Iterator[Hashable]:
         with self._lock:

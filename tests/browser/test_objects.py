@@ -240,3 +240,93 @@ def rasterised(demo: DemoPage, svg: str, shape: tuple[int, int]) -> np.ndarray:
 
     picture = Image.open(io.BytesIO(base64.b64decode(data.split(",")[1])))
     return np.asarray(picture.convert("RGBA"))[..., 3] > 127
+
+
+def test_a_drag_keeps_the_chosen_mask_on_the_screen(coffee):
+    coffee.click(300, 200)
+    coffee.wait_mask()
+    coffee.page.locator(".ms-candidate[aria-checked=false]").last.click()
+    coffee.page.get_by_text("Clean up the edge").click()
+    coffee.page.evaluate(
+        """() => {
+          window.blanks = 0;
+          const look = () => {
+            const layer = document.querySelectorAll(".ms-stage canvas")[1];
+            const { data } = layer.getContext("2d").getImageData(0, 0, layer.width, layer.height);
+            window.blanks += !data.some((level) => level > 0);
+            requestAnimationFrame(look);
+          };
+          look();
+        }"""
+    )
+    box = coffee.page.get_by_label("Smooth").bounding_box()
+    middle = box["y"] + box["height"] / 2
+    coffee.page.mouse.move(box["x"] + 3, middle)
+    coffee.page.mouse.down()
+    for step in range(12):
+        coffee.page.mouse.move(box["x"] + 5 + step * box["width"] / 14, middle)
+        coffee.page.wait_for_timeout(40)
+    coffee.page.mouse.up()
+    coffee.wait_mask()
+    assert coffee.page.evaluate("blanks") == 0
+    coffee.action("undo")  # one entry for the whole drag
+    assert coffee.objects[0]["refine"]["smooth"] == 0
+
+
+def test_sliders_move_by_keys_and_leave_each_other_alone(coffee):
+    coffee.click(300, 200)
+    coffee.wait_mask()
+    coffee.page.get_by_text("Clean up the edge").click()
+    for label, presses in (("Smooth", 8), ("Specks, holes", 20)):
+        coffee.page.get_by_label(label).focus()
+        for _ in range(presses):
+            coffee.page.keyboard.press("ArrowRight")
+    coffee.wait_mask()
+    before = coffee.objects[0]["refine"]
+    assert before["smooth"] > 0
+    coffee.page.get_by_label("Feather").focus()
+    for _ in range(5):
+        coffee.page.keyboard.press("ArrowRight")
+    for _ in range(5):
+        coffee.page.keyboard.press("ArrowLeft")
+    coffee.wait_mask()
+    assert coffee.objects[0]["refine"] == before
+
+
+def test_choosing_a_mask_can_be_undone(coffee):
+    coffee.click(300, 200)
+    coffee.wait_mask()
+    best = coffee.page.locator(".ms-candidate[aria-checked=true]").get_attribute("data-index")
+    coffee.page.locator(".ms-candidate[aria-checked=false]").first.click()
+    coffee.action("undo")
+    chosen = coffee.page.locator(".ms-candidate[aria-checked=true]").get_attribute("data-index")
+    assert chosen == best
+    assert len(coffee.points) == 1
+
+
+def test_objects_get_names_of_their_own(two):
+    row(two, 0).locator("[data-do=remove]").click()
+    new_object(two)
+    two.click(60, 60)
+    names = [entry["name"] for entry in two.objects]
+    assert len(set(names)) == 2
+
+
+def test_many_objects_are_answered_a_few_at_a_time_and_all_of_them(visit):
+    demo = visit()
+    demo.open_example("coffee.jpg")
+    for index in range(9):
+        if index:
+            new_object(demo)
+        demo.click(60 + 60 * index, 60 + 30 * index)
+    demo.wait_mask()
+    demo.action("share")
+    demo.page.wait_for_function("location.hash.length > 20")
+    link = demo.page.evaluate("location.href")
+    other = visit(address=link.removeprefix(demo.url))
+    other.page.wait_for_function("document.querySelectorAll('.ms-object').length === 9")
+    other.wait_mask()
+    assert [entry["points"] for entry in other.objects] == [
+        entry["points"] for entry in demo.objects
+    ]
+    assert other.painted_share() == pytest.approx(demo.painted_share(), abs=0.003)

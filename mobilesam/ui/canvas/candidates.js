@@ -119,7 +119,8 @@ function createCandidates(parts, view, prompts, page) {
   }
 
   function choose(index) {
-    if (!isComplete || !masksOf(prompts.current).length) return; // the buttons are still the old masks'
+    const isOld = !masksOf(prompts.current).length || prompts.isOutdated(prompts.current);
+    if (!isComplete || isOld) return; // the buttons are still the old masks'
     prompts.choose(index);
     for (const entry of parts.candidates.querySelectorAll("button")) {
       const isChosen = Number(entry.dataset.index) === index;

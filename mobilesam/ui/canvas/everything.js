@@ -277,9 +277,6 @@ function createEverything(parts, view, page, link) {
       }
       return mask !== null;
     },
-    leave() {
-      if (!isPinned) light(null);
-    },
   };
 
   function forget() {

@@ -107,5 +107,11 @@ function attachKeyboard(parts, view, prompts, page) {
     else prompts.undo();
   });
 
+  // The stage shows its focus ring to those who use the keyboard.
+  document.addEventListener("keydown", (event) => {
+    if (!["Control", "Shift", "Meta", "Alt"].includes(event.key)) parts.root.classList.add("ms-keys");
+  }, true);
+  document.addEventListener("pointerdown", () => parts.root.classList.remove("ms-keys"), true);
+
   return { forgetCorner };
 }

@@ -8,12 +8,6 @@ function shellText(text) {
   return /^[\w./-]+$/.test(text) && !text.startsWith("-") ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }
 
-// Whether each point was a step of its own, as `predict_steps` takes it when nothing is said.
-function areUsualSteps(points, box, steps) {
-  const usual = [...(box ? [0] : []), ...points.map((_, index) => index + 1)];
-  return usual.join() === steps.join();
-}
-
 function promptArguments({ points, box }) {
   const args = [];
   if (points.length) {
@@ -28,7 +22,7 @@ function pythonLines(wire, index, { modelSource, title }) {
   const { points, box, steps, choices, refine } = wire;
   const args = promptArguments(wire);
   const isStepwise = steps.length > 1;
-  if (isStepwise && !areUsualSteps(points, box, steps)) args.push(`steps=[${steps.join(", ")}]`);
+  if (isStepwise && steps.join() !== usualSteps(points, box).join()) args.push(`steps=[${steps.join(", ")}]`);
   const earlier = choices.slice(0, -1);
   if (earlier.some((choice) => choice !== null)) {
     args.push(`choices=[${[...earlier, null].map((choice) => choice ?? "None").join(", ")}]`);
@@ -65,7 +59,7 @@ function commandLine(wire, index, best, { modelSource, title }) {
   for (const [option, pixels] of [["--min-area", refine.area], ["--smooth", refine.smooth], ["--feather", refine.feather]]) {
     if (pixels) words.push(option, pixels);
   }
-  const stem = title.replace(/\.[^.]*$/, "") || "photo";
+  const stem = title.split("/").at(-1).replace(/\.[^.]*$/, "") || "photo";
   words.push("--out", shellText(`${stem}.mask.png`));
   return words.join(" ");
 }
@@ -79,7 +73,7 @@ function createLines(parts, view, prompts, page) {
       parts.command.textContent = "# Click on the photo first.";
       return;
     }
-    const facts = { modelSource: page.facts.modelSource || "embedded", title: view.photo.title };
+    const facts = { modelSource: page.facts.modelSource || "embedded", title: view.photo.isExample ? `examples/${view.photo.title}` : view.photo.title };
     const index = prompts.chosenOf(object);
     parts.code.textContent = pythonLines(wireOf(object), index, facts);
     parts.command.textContent = commandLine(wireOf(object), index, object.result?.best ?? index, facts);

@@ -6,6 +6,7 @@ const UPLOAD_WAIT_MS = 180000; // 20 MB over a slow phone
 const ANSWER_WAIT_MS = 7000; // then a request counts as lost and is sent again
 const OPEN_WAIT_MS = 20000; // a large photo on a busy machine
 const ENCODE_WAIT_MS = 60000; // others may be before us
+const OBJECTS_AT_ONCE = 6; // the others are asked about when these are painted
 const QUEUE_WAIT_MS = 1500; // then the visitor is told that others are
 const SILENCE = "The server does not answer. Your points are kept; click again to retry.";
 
@@ -243,7 +244,7 @@ function createLink({ props, trigger, upload, watch }, prompts, results, page) {
     }
     isWaiting = true;
     asks.start(() => ask(askedAt));
-    asked = new Map(prompts.wanting.map((object) => [object.id, prompts.keyOf(object)]));
+    asked = new Map(prompts.wanting.slice(0, OBJECTS_AT_ONCE).map((object) => [object.id, prompts.keyOf(object)]));
     send("ask_mask", { wanted: [...asked.keys()] });
   }
 
@@ -287,9 +288,9 @@ function createLink({ props, trigger, upload, watch }, prompts, results, page) {
     await results.paint(answer, asked, askedAt, () => rev === answer.rev);
     if (rev !== answer.rev) return;
     if (wantsMore) return ask(performance.now(), true);
+    if (!isShown()) return ask(askedAt); // the next few objects
     publish();
-    if (isShown()) saving.go();
-    else if (saving.isQueued) saving.end(false); // refused
+    saving.go();
   }
 
   const saving = createSaving(page, {

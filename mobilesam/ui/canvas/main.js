@@ -10,6 +10,7 @@ const view = createView(parts, prompts, look);
 const facts = { modelTitle: "", modelSource: "", encodeMs: null, isStale: false };
 let modelName = props.models?.standard ?? null;
 let modelTimer = 0;
+let missingModel = null; // asked for by a link
 prompts.setModel(modelName);
 
 const page = {
@@ -100,11 +101,12 @@ const page = {
   onEverything: (found) => everything.onUpdate(found),
   adopt(found) {
     const isDone = prompts.adopt(found);
-    if (!isDone) tooManyObjects();
+    if (!isDone) page.tooManyObjects();
     return isDone;
   },
+  tooManyObjects: () => page.say(`At most ${MAX_OBJECTS} objects can be had; delete one first.`, "ask"),
   newObject() {
-    if (view.photo && !prompts.start()) tooManyObjects();
+    if (view.photo && !prompts.start()) page.tooManyObjects();
   },
   renameObject: () => page.objectList.rename(),
   penNear(isNear) {
@@ -123,7 +125,7 @@ const page = {
   },
   addBox(a, b) {
     const box = boxBetween(a, b, view.photo);
-    if (box && !prompts.setBox(box)) tooManyObjects();
+    if (box && !prompts.setBox(box)) page.tooManyObjects();
   },
   // A stroke round something is its box; any other one is points along it.
   addStroke(path, label) {
@@ -197,14 +199,20 @@ const page = {
   },
   // Another candidate was chosen.
   chosen(text) {
+    showHistory();
     panel.showStatus();
     page.lines.show();
     results.showData();
     link.publish();
     this.announce(text);
   },
+  // A model that is not here may still come: the server may just be fetching it.
   setModel(name) {
-    if (!props.models?.choices.some((entry) => entry.name === name) || name === modelName) return;
+    if (name === modelName) return;
+    if (!props.models?.choices.some((entry) => entry.name === name)) {
+      missingModel = name;
+      return;
+    }
     modelName = name;
     prompts.setModel(name);
     facts.encodeMs = null;
@@ -214,6 +222,15 @@ const page = {
   },
   modelsChanged(models) {
     if (!models) return;
+    if (missingModel !== null && models.choices.some(({ name }) => name === missingModel)) {
+      const name = missingModel;
+      missingModel = null;
+      return this.setModel(name);
+    }
+    if (missingModel !== null && models.percent == null) {
+      this.say(`The link asks for the model ${missingModel}, which is not here: another one answers.`, "share");
+      missingModel = null;
+    }
     const current = models.choices.find(({ name }) => name === modelName);
     if (!current) modelName = models.standard;
     prompts.setModel(modelName);
@@ -251,17 +268,17 @@ function answeredBy(name) {
 
 function tooMany() {
   if (prompts.points.length >= MAX_POINTS) page.say(`At most ${MAX_POINTS} points can be set; remove one first.`, "ask");
-  else tooManyObjects();
+  else page.tooManyObjects();
 }
 
-function tooManyObjects() {
-  page.say(`At most ${MAX_OBJECTS} objects can be had; delete one first.`, "ask");
+function showHistory() {
+  parts.undo.disabled = !prompts.canUndo;
+  parts.redo.disabled = !prompts.canRedo;
 }
 
 // `what` is a sentence for the live region, "" during a drag, null for a new photo.
 function promptsChanged(what) {
-  parts.undo.disabled = !prompts.canUndo;
-  parts.redo.disabled = !prompts.canRedo;
+  showHistory();
   parts.clear.disabled = prompts.isEmpty;
   view.live.hover = null;
   view.redraw("marks", "mask");
@@ -320,12 +337,6 @@ parts.noticeClose.addEventListener("click", () => {
   parts.stage.focus({ preventScroll: true });
 });
 parts.model.addEventListener("change", () => page.setModel(parts.model.value));
-
-// The stage shows its focus ring to those who use the keyboard.
-document.addEventListener("keydown", (event) => {
-  if (!["Control", "Shift", "Meta", "Alt"].includes(event.key)) parts.root.classList.add("ms-keys");
-}, true);
-document.addEventListener("pointerdown", () => parts.root.classList.remove("ms-keys"), true);
 
 new ResizeObserver(() => view.resize()).observe(parts.stage);
 page.setTool("include");

@@ -44,7 +44,7 @@ function createObjectList(parts, view, prompts, look, page) {
     for (const [name, { input, output, unit }] of Object.entries(parts.refine)) {
       const pixels = object?.refine[name] ?? 0;
       input.disabled = !object;
-      if (!isRefining) input.value = String(sliderOf(pixels, unit));
+      if (pixelsOf(input, unit) !== pixels) input.value = String(sliderOf(pixels, unit));
       output.textContent = pixels ? `${pixels.toLocaleString("en-US")} px` : "off";
     }
   }
@@ -115,14 +115,12 @@ function createObjectList(parts, view, prompts, look, page) {
     parts.opacityText.textContent = `${parts.opacity.value} %`;
     view.redraw("mask");
   });
-  for (const { input } of Object.values(parts.refine)) {
+  for (const [name, { input, unit }] of Object.entries(parts.refine)) {
     input.addEventListener("input", () => {
       if (!prompts.current) return;
       if (!isRefining) prompts.remember();
       isRefining = true;
-      const refine = {};
-      for (const [name, entry] of Object.entries(parts.refine)) refine[name] = pixelsOf(entry.input, entry.unit);
-      prompts.refine(refine);
+      prompts.refine({ ...prompts.current.refine, [name]: pixelsOf(input, unit) });
     });
     input.addEventListener("change", () => {
       isRefining = false;

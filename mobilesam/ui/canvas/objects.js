@@ -3,6 +3,7 @@
 // and keeps nothing. Points, box and gestures always mean the active object.
 
 const MAX_OBJECTS = 50; // the server takes no more
+const STATES_WITH_PICTURES = 4; // of the history, back and forth
 function createObjects(onChange) {
   // `isPreset`: these are an example's own objects, which the visitor has not touched yet.
   let now = { objects: [], activeId: null, isPreset: false };
@@ -36,6 +37,17 @@ function createObjects(onChange) {
     if (past.length > 200) past.shift();
     future = [];
     now.isPreset = false;
+    forgetPictures();
+  }
+
+  // Decoded masks are large: those that only far-off states hold are decoded again when they are
+  // gone back to.
+  function forgetPictures() {
+    const near = [now, ...past.slice(-STATES_WITH_PICTURES), ...future.slice(-STATES_WITH_PICTURES)];
+    const kept = new Set(near.flatMap(({ objects }) => objects.map(({ result }) => result?.masks)));
+    for (const { result } of [...past, ...future].flatMap(({ objects }) => objects)) {
+      if (result && !kept.has(result.masks)) for (const mask of result.masks) mask.alpha = null;
+    }
   }
 
   function freeColor() {
@@ -44,10 +56,17 @@ function createObjects(onChange) {
     return (free || COLORS[now.objects.length % COLORS.length])[0];
   }
 
+  // Objects of one name are one class in some files: each gets another.
+  function freeName() {
+    let number = now.objects.length + 1;
+    while (now.objects.some(({ name }) => name === `Object ${number}`)) number += 1;
+    return `Object ${number}`;
+  }
+
   function create(given = {}) {
     lastId += 1;
     const object = {
-      name: `Object ${now.objects.length + 1}`,
+      name: freeName(),
       color: freeColor(),
       hidden: false,
       points: [],
@@ -176,13 +195,12 @@ function createObjects(onChange) {
       return changed(`${create().name}: click on it.`);
     },
     // An object whose candidate is to be the one of about this area, from a mask found otherwise.
-    adopt({ point: [x, y], area, name }) {
+    adopt({ point: [x, y], area }) {
       if (now.objects.length >= MAX_OBJECTS) return false;
       remember();
       batches += 1;
       const points = [{ x, y, label: 1, addedAt: performance.now(), batch: batches }];
       const object = create({ points, wantedArea: area, refine: { ...NO_REFINEMENT } });
-      if (name) object.name = name;
       return changed(`${object.name} added.`);
     },
     select(id) {
@@ -234,22 +252,34 @@ function createObjects(onChange) {
 
     // --- masks ---------------------------------------------------------------------------------
 
+    // Candidates of another model are others: choices among them mean nothing.
     setModel(name) {
+      if (model !== null && model !== name) for (const object of now.objects) object.choices = {};
       model = name;
     },
     // Objects whose masks are missing or outdated, the active one first.
     get wanting() {
-      const waiting = now.objects.filter((object) => hasPrompts(object) && object.result?.key !== keyOf(object));
+      const waiting = now.objects.filter((object) => {
+        if (!hasPrompts(object)) return false;
+        const key = keyOf(object);
+        return object.result?.key !== key && object.refusedKey !== key;
+      });
       return waiting.sort((one, other) => (other.id === now.activeId) - (one.id === now.activeId));
     },
     keyOf,
+    // There are no masks for `key`: it is not asked again.
+    setRefused(id, key) {
+      const object = find(id);
+      if (object) object.refusedKey = key;
+    },
     // An answer's masks; `key` is what they were asked for.
     setResult(id, result) {
       const object = find(id);
       if (!object) return;
-      object.result = result;
+      const shown = this.indexFor(object, result.masks, result.best);
+      object.result = { ...result, shown };
       if (object.wantedArea == null) return;
-      object.choices[lastStep(object)] = this.indexFor(object, result.masks, result.best);
+      object.choices[lastStep(object)] = shown;
       delete object.wantedArea;
     },
     // Which of the masks of an answer is to be seen; another count than before voids a choice.
@@ -275,8 +305,8 @@ function createObjects(onChange) {
       return object.result?.key !== keyOf(object);
     },
     choose(index) {
+      remember();
       const object = current();
-      now.isPreset = false;
       if (index === object.result.best) delete object.choices[lastStep(object)];
       else object.choices[lastStep(object)] = index;
     },
@@ -287,12 +317,14 @@ function createObjects(onChange) {
       if (!past.length) return false;
       future.push(copy(now));
       now = past.pop();
+      forgetPictures();
       return changed("Undone.");
     },
     redo() {
       if (!future.length) return false;
       past.push(copy(now));
       now = future.pop();
+      forgetPictures();
       return changed("Redone.");
     },
     // A new photo with these objects, in wire form: nothing of the old one can be undone into it.

@@ -20,8 +20,12 @@ function createResults(parts, view, prompts, page) {
 
   // The candidates that are not on the screen are decoded when those that are have been painted.
   async function complete(object) {
+    for (const other of prompts.all) {
+      const mask = prompts.maskOf(other);
+      if (mask) mask.alpha ??= await decodeMask(mask.png);
+    }
     const masks = object?.result?.masks ?? [];
-    if (masks.every(({ alpha }) => alpha)) return;
+    if (masks.every(({ alpha }) => alpha)) return view.redraw("mask");
     for (const mask of masks) mask.alpha ??= await decodeMask(mask.png);
     if (object === prompts.current) page.candidates.show();
     view.redraw("mask");
@@ -31,7 +35,9 @@ function createResults(parts, view, prompts, page) {
   async function paint(answer, asked, askedAt, isCurrent) {
     const good = answer.objects.filter(({ id, status }) => status === "ok" && asked.has(id) && prompts.find(id));
     for (const { id, masks, best } of good) {
-      const mask = masks[prompts.indexFor(prompts.find(id), masks, best)];
+      const object = prompts.find(id);
+      if (!object) continue; // undone while others were decoded
+      const mask = masks[prompts.indexFor(object, masks, best)];
       mask.alpha = await decodeMask(mask.png);
     }
     if (!isCurrent()) return;
@@ -41,8 +47,11 @@ function createResults(parts, view, prompts, page) {
     page.answeredBy(answer.model);
     markStale(false);
     page.unsay("ask");
-    const refused = answer.objects.find(({ status }) => status !== "ok");
-    if (refused) page.say(refused.text, "ask");
+    const refused = answer.objects.filter(({ status }) => status !== "ok");
+    for (const { id, text } of refused) {
+      prompts.setRefused(id, asked.get(id));
+      page.say(text, "ask");
+    }
     painted(answer.rev, askedAt, isCurrent);
   }
 

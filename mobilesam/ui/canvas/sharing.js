@@ -45,11 +45,19 @@ function createSharing(parts, view, prompts, page, examples) {
       if (examples.some(({ name }) => name === state.example)) return page.open({ example: state.example });
       pending = null;
       openFirst(`The link shows the example ${state.example}, which is not here.`);
+    } else if (isOpen(state)) {
+      const { objects, active } = objectsFor({}, view.photo);
+      prompts.reset(objects, active);
     } else {
       const [width, height] = state.size;
       const name = state.title ? ` (${state.title})` : "";
       openFirst(`This link holds prompts for a photo of ${width} × ${height} pixels${name}. Open that photo, and they are applied.`);
     }
+  }
+
+  // Whether a photo of the visitor's is open that a link's prompts may be for.
+  function isOpen({ size: [width, height] }) {
+    return view.photo && !view.photo.isExample && view.photo.width === width && view.photo.height === height;
   }
 
   // Opening a photo takes the notice away: what is to be said comes after.

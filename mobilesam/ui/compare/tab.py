@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,8 +23,10 @@ from mobilesam.ui.compare.models import (
 )
 from mobilesam.ui.compare.work import Outcome, comparison_job, summary
 from mobilesam.ui.prompt_canvas import PromptCanvas
-from mobilesam.ui.segment import Studio
+from mobilesam.ui.segment import TROUBLE, Studio
 from mobilesam.ui.sessions import Session
+
+LOGGER = logging.getLogger(__name__)
 
 SLIDER_SCRIPT = Path(__file__).with_name("slider.js")
 READY = "Choose two models and press Compare."
@@ -84,8 +87,14 @@ class CompareTab:
         results = [self.sides, self.slider, self.pictures, self.measured, self.figure]
         missing = [self.missing, self.missing_text, self.fetch]
         now: dict[str, Any] = {"queue": False, **_EVENT}
+        # Started again right after a cancel: the event that was cancelled may still be ending.
+        again: dict[str, Any] = {"trigger_mode": "multiple"}
         self.start.click(
-            self.hand_in, [*chosen, canvas, session], [*controls, *missing, *results], **now
+            self.hand_in,
+            [*chosen, canvas, session],
+            [*controls, *missing, *results],
+            **now,
+            **again,
         ).then(
             self.work,
             session,
@@ -93,14 +102,16 @@ class CompareTab:
             concurrency_id="compare",
             concurrency_limit=1,
             **_EVENT,
+            **again,
         )
-        self.fetch.click(self.hand_in_download, chosen, controls, **now).then(
+        self.fetch.click(self.hand_in_download, chosen, controls, **now, **again).then(
             self.download,
             chosen,
             [*controls, *missing, *chosen],
             concurrency_id="compare-download",
             concurrency_limit=1,
             **_EVENT,
+            **again,
         )
         self.stop.click(self.cancel, None, controls, **now)
         gr.on([self.first.change, self.second.change], self.show_missing, chosen, missing, **now)
@@ -148,7 +159,13 @@ class CompareTab:
         elif job.result is None:
             yield self._idle(job.trouble, "" if job.trouble == CANCELLED else "warn")
         else:
-            yield {**self._idle(summary(job.result)), **self._results(job.result, visited)}
+            try:
+                results = self._results(job.result, visited)
+            except OSError:  # the disk is full
+                LOGGER.exception("A comparison's pictures could not be written")
+                yield self._idle(TROUBLE, "warn")
+                return
+            yield {**self._idle(summary(job.result)), **results}
 
     def cancel(self, request: gr.Request) -> Changes:
         """End what the visitor has under way or waiting."""

@@ -23,11 +23,13 @@ class Outcome:
     """A comparison as the page shows it.
 
     Attributes:
+        subject: Which object of which photo it is about, since both may change meanwhile.
         comparison: The numbers.
         pictures: The pictures.
         figure: All of it as a PNG.
     """
 
+    subject: str
     comparison: Comparison
     pictures: ComparisonPictures
     figure: bytes
@@ -68,7 +70,8 @@ def comparison_job(
     pair = chosen[0].source, chosen[1].source
     arguments = wanted.prompts.as_arguments()
     arguments |= {"steps": wanted.steps, "choices": wanted.choices}
-    return Job(lambda job: _compare(job, source, pair, arguments, courtesy))
+    subject = f"{wanted.name} in {photo.title}"
+    return Job(lambda job: _compare(job, source, pair, arguments, courtesy, subject))
 
 
 def _compare(
@@ -77,6 +80,7 @@ def _compare(
     models: tuple[str | Path, str | Path],
     arguments: Mapping[str, Any],
     courtesy: Courtesy,
+    subject: str,
 ) -> Outcome:
     from mobilesam.comparison.figure import figure_png  # brings matplotlib, which takes a while
 
@@ -88,7 +92,7 @@ def _compare(
     courtesy.wait()
     pictures = draw(photo, comparison)
     courtesy.wait()
-    return Outcome(comparison, pictures, figure_png(photo, comparison))
+    return Outcome(subject, comparison, pictures, figure_png(photo, comparison))
 
 
 def summary(outcome: Outcome) -> str:
@@ -96,7 +100,7 @@ def summary(outcome: Outcome) -> str:
     comparison = outcome.comparison
     first, second = comparison.titles
     return (
-        f"Done. {first} encoded in {comparison.first.encode_ms:,.0f} ms, {second} in "
-        f"{comparison.second.encode_ms:,.0f} ms; their masks agree with an IoU of "
+        f"Done. {outcome.subject}: {first} encoded in {comparison.first.encode_ms:,.0f} ms,"
+        f" {second} in {comparison.second.encode_ms:,.0f} ms; their masks agree with an IoU of "
         f"{comparison.iou:.3f}."
     )
