@@ -331,9 +331,9 @@ def test_calls_leave_no_session_behind(small: gr.Blocks, monkeypatch: pytest.Mon
     assert not small.state_holder.time_last_used
 
 
-def test_what_takes_long_waits_in_the_pages_queues(small: gr.Blocks) -> None:
+def test_what_takes_long_waits_in_queues(small: gr.Blocks) -> None:
     for name, queue in {
-        "segment": "encode",
+        "segment": "segment",
         "everything": "everything",
         "compare": "compare",
     }.items():

@@ -64,6 +64,8 @@ class Studio:
         ready: Embeddings of the examples that were made in advance, or None.
         courtesy: Lets long work step back while somebody waits for a click.
         decode_slots: How many masks are decoded at once.
+        encode_slots: How many photos are encoded at once, of the page's and of other programs:
+            two at a time on two cores make everybody wait longer.
         open_slots: How many photos are read at once: a large one takes hundreds of megabytes.
     """
 
@@ -77,6 +79,7 @@ class Studio:
     decode_slots: threading.Semaphore = field(
         default_factory=lambda: threading.BoundedSemaphore(max(1, (os.cpu_count() or 1) // 2))
     )
+    encode_slots: threading.Semaphore = field(default_factory=lambda: threading.BoundedSemaphore(1))
     open_slots: threading.Semaphore = field(default_factory=lambda: threading.BoundedSemaphore(1))
 
     def hand_over(self, session: Session, kind: str, data: bytes, name: str) -> dict[str, Any]:
@@ -142,7 +145,7 @@ def encode_picture(studio: Studio, session: Session, value: Mapping[str, Any]) -
         yield {"progress": progress | {"state": "encoding"}}
         try:
             pixels = photo.pixels if photo.pixels is not None else read_again(studio, photo)
-            with studio.courtesy.first():
+            with studio.encode_slots, studio.courtesy.first():
                 embedding = predictor.encode(pixels)
         except FileNotFoundError:
             yield {"progress": progress | {"state": "lost"}}

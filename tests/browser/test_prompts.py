@@ -304,4 +304,4 @@ def test_the_python_lines_say_what_was_asked(coffee):
     code = coffee.page.locator(".ms-code code").first.inner_text()
     assert f"points=[({x}, {y})], labels=[1]" in code
     assert 'load_model("embedded")' in code
-    assert f'encode("{EXAMPLE}")' in code
+    assert f'encode("examples/{EXAMPLE}")' in code

@@ -51,14 +51,15 @@ GONE = "The file is no longer on the server; please upload it again."
 def add_endpoints(studio: Studio) -> None:
     """Add the endpoints to the page that is being built; call it inside `gr.Blocks`.
 
-    What takes long waits in the queues of the page's own events, by their concurrency ids.
+    A search and a comparison wait in the queues of the page's own, by their concurrency ids. What
+    /segment does after the encoding may take long on a large photo: it has a queue of its own.
     """
     blocks = Context.root_block
     if blocks is None:
         raise RuntimeError("Endpoints belong to a page; call add_endpoints inside gr.Blocks.")
     endpoints = Endpoints(studio)
     arguments = {
-        **_add(blocks, endpoints.segment, concurrency_id="encode", concurrency_limit=1),
+        **_add(blocks, endpoints.segment, concurrency_id="segment", concurrency_limit=1),
         **_add(blocks, endpoints.everything, concurrency_id="everything", concurrency_limit=1),
         **_add(blocks, endpoints.compare, concurrency_id="compare", concurrency_limit=1),
         **_add(blocks, endpoints.models, queue=False),

@@ -95,6 +95,8 @@ class CalledPhoto:
         known = self._recent.find(key)
         if known is not None:
             return known, 0.0
-        embedding = predictor.encode(self.pixels)
+        pixels = self.pixels
+        with self._studio.encode_slots:
+            embedding = predictor.encode(pixels)
         self._recent.keep(key, embedding)
         return embedding, embedding.encode_ms
