@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mobilesam.everything import EverythingOptions
+from mobilesam.photo_exports import PhotoObject
 from mobilesam.refinement import MAX_SIGMA, Refinement
 from mobilesam.steps import predict_steps
 from mobilesam.ui.messages import (
@@ -71,6 +72,20 @@ class PageObject:
             steps=self.steps,
             choices=self.choices,
             known=known,
+        )
+
+    def mask(self, prediction: MaskPrediction) -> np.ndarray:
+        """Return its (H, W) bool mask at the photo's own size, cleaned up."""
+        return self.refinement.mask(prediction.mask(self.chosen(prediction)))
+
+    def exported(self, prediction: MaskPrediction, mask: np.ndarray) -> PhotoObject:
+        """Return what a file shows of it; `mask` is its own."""
+        return PhotoObject(
+            mask=mask,
+            name=self.name,
+            color=self.color,
+            score=float(prediction.iou_predictions[self.chosen(prediction)]),
+            alpha=self.refinement.alpha(mask) if self.refinement.feather else None,
         )
 
     def chosen(self, prediction: MaskPrediction) -> int:

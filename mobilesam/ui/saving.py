@@ -110,12 +110,4 @@ def photo_object(
     """
     with studio.courtesy.first(), studio.decode_slots:
         prediction = wanted.predict(predictor, embedding, photo.steps)
-    index = wanted.chosen(prediction)
-    mask = wanted.refinement.mask(prediction.mask(index))
-    return PhotoObject(
-        mask=mask,
-        name=wanted.name,
-        color=wanted.color,
-        score=float(prediction.iou_predictions[index]),
-        alpha=wanted.refinement.alpha(mask) if wanted.refinement.feather else None,
-    )
+    return wanted.exported(prediction, wanted.mask(prediction))

@@ -20,7 +20,7 @@ from mobilesam import rle
 from mobilesam.everything import EverythingOptions, MaskRecord, generate
 from mobilesam.exporting import ObjectMask, coco_dataset, coco_picture, indexed_png
 from mobilesam.masks import mask_to_box
-from mobilesam.photo_exports import KINDS, PhotoObject, export
+from mobilesam.photo_exports import KINDS, export
 from mobilesam.predictor import MaskPrediction, Predictor
 from mobilesam.registry import MODELS, available
 from mobilesam.ui.api.schemas import (
@@ -94,7 +94,7 @@ def segment(
         embedding, encode_ms = photo.embedding(predictor)
     prediction = wanted.predict(PoliteDecoder(predictor, studio), embedding)
     choice = wanted.chosen(prediction)
-    mask = wanted.refinement.mask(prediction.mask(choice))
+    mask = wanted.mask(prediction)
     candidates = _candidates(prediction, stability_scores(prediction, predictor))
     result: SegmentResult = {
         "model": prediction.model_name,
@@ -111,13 +111,7 @@ def segment(
     }
     if kind is None:
         return result, None
-    item = PhotoObject(
-        mask=mask,
-        name=wanted.name,
-        color=wanted.color,
-        score=float(prediction.iou_predictions[choice]),
-        alpha=wanted.refinement.alpha(mask) if wanted.refinement.feather else None,
-    )
+    item = wanted.exported(prediction, mask)
     return result, export(kind, photo.name, embedding.original_size, [item], 0, photo.read)
 
 
