@@ -6,10 +6,11 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from mobilesam.errors import PAGE_LENGTH, sentence
 from mobilesam.photo_exports import KINDS, PhotoObject, export
 from mobilesam.ui.messages import PromptError, parse_opacity
 from mobilesam.ui.page_objects import PageObject, parse_object, parse_objects
-from mobilesam.ui.segment import TROUBLE, Props, Studio, find_embedding, read_again, sentence
+from mobilesam.ui.segment import TROUBLE, Props, Studio, find_embedding, read_again
 
 if TYPE_CHECKING:
     from mobilesam.predictor import ImageEmbedding, Predictor
@@ -40,7 +41,7 @@ def save_result(studio: Studio, session: Session, value: Mapping[str, Any]) -> P
     except FileNotFoundError:
         return {"saved": saved | {"status": "lost"}}
     except (ValueError, TypeError) as error:
-        return {"saved": saved | {"status": "failed", "text": sentence(error)}}
+        return {"saved": saved | {"status": "failed", "text": sentence(error, PAGE_LENGTH)}}
     except Exception:
         LOGGER.exception("A result could not be saved")
         return {"saved": saved | {"status": "failed", "text": TROUBLE}}

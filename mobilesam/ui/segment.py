@@ -22,6 +22,7 @@ import numpy as np
 from PIL import Image
 
 from mobilesam import rendering
+from mobilesam.errors import PAGE_LENGTH, sentence
 from mobilesam.transforms import read_image
 from mobilesam.ui.courtesy import Courtesy
 from mobilesam.ui.messages import PromptError, parse_file_name
@@ -108,7 +109,7 @@ def open_picture(studio: Studio, session: Session, value: Mapping[str, Any]) -> 
         text = "The file is no longer on the server; please open it again."
         return {"notice": {"token": token, "text": text}}
     except (ValueError, TypeError) as error:
-        return {"notice": {"token": token, "text": sentence(error)}}
+        return {"notice": {"token": token, "text": sentence(error, PAGE_LENGTH)}}
     except Exception:
         LOGGER.exception("A photo could not be opened")
         return {"notice": {"token": token, "text": TROUBLE}}
@@ -200,7 +201,7 @@ def _answer_object(
             prediction = wanted.predict(predictor, embedding, photo.steps)
         masks = _drawn(wanted, prediction, stability_scores(prediction, predictor))
     except (ValueError, TypeError) as error:
-        return answer | {"status": "refused", "text": sentence(error)}
+        return answer | {"status": "refused", "text": sentence(error, PAGE_LENGTH)}
     except Exception:
         LOGGER.exception("Prompts could not be answered")
         return answer | {"status": "failed", "text": TROUBLE}
@@ -307,9 +308,3 @@ def read_again(studio: Studio, photo: Snapshot) -> np.ndarray:
         raise FileNotFoundError("no photo")
     with studio.open_slots:
         return read_image(photo.source)
-
-
-def sentence(error: Exception) -> str:
-    """Return the first line of an error's text, not too long."""
-    text = str(error).strip().splitlines()[0] if str(error).strip() else TROUBLE
-    return text[:300]

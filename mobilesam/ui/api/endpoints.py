@@ -22,7 +22,7 @@ from gradio.utils import get_function_description, get_upload_folder
 
 from mobilesam.checkpoints import CheckpointError
 from mobilesam.comparison import ComparisonError
-from mobilesam.errors import sentence
+from mobilesam.errors import PAGE_LENGTH, sentence
 from mobilesam.ui.api import answers, comparing
 from mobilesam.ui.api.photos import CalledPhoto, RecentEmbeddings
 from mobilesam.ui.api.schemas import (
@@ -306,7 +306,7 @@ def _sentences() -> Iterator[None]:
     except FileNotFoundError:
         text = GONE
     except (ValueError, TypeError, CheckpointError, ComparisonError) as error:
-        text = sentence(error)[:300]
+        text = sentence(error, PAGE_LENGTH)
     except OverflowError:
         text = TOO_LARGE
     except Exception:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from mobilesam.checkpoints import CheckpointError
 from mobilesam.comparison import ComparisonCancelled, ComparisonError
-from mobilesam.errors import sentence
+from mobilesam.errors import PAGE_LENGTH, sentence
 from mobilesam.ui.segment import TROUBLE
 
 LOGGER = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ class Job:
         except FileNotFoundError:
             self.trouble = "The photo is no longer on the server; please open it again."
         except (ComparisonError, CheckpointError, ValueError, TypeError) as error:
-            self.trouble = sentence(error)
+            self.trouble = sentence(error, PAGE_LENGTH)
         except Exception:
             LOGGER.exception("A comparison failed")
             self.trouble = TROUBLE
