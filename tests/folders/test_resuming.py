@@ -1,0 +1,129 @@
+"""Runs over many pictures: what is skipped, kept and named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from mobilesam.folders import jobs as jobs_module
+from tests.conftest import Run
+from tests.folders.results import BOX, Segment, counts, opened_coco, results
+
+pytestmark = [
+    pytest.mark.usefixtures("empty_machine"),
+    pytest.mark.filterwarnings("ignore:__array__ implementation"),  # pycocotools' own
+]
+
+
+def test_a_finished_picture_is_skipped(segment: Segment, photos: Path, tmp_path: Path) -> None:
+    segment(photos, *BOX)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.png")}
+    (tmp_path / "out" / "a.png").unlink()
+    status, report, _ = segment(photos, "-r", *BOX)
+    assert (status, counts(report)) == (0, (2, 1, 0))
+    kept = tmp_path / "out" / "ü b.png"
+    assert kept.stat().st_mtime_ns == before[kept]
+    assert counts(segment(photos, "-r", *BOX)[1]) == (0, 3, 0)
+    assert counts(segment(photos, "-r", *BOX, "--overwrite")[1]) == (3, 0, 0)
+
+
+def test_coco_is_completed_by_a_later_run(segment: Segment, photos: Path) -> None:
+    _, first, _ = segment(photos, *BOX, "--format", "coco")
+    assert len(opened_coco(first).imgs) == 2
+    _, second, _ = segment(photos, "-r", *BOX, "--format", "coco")
+    assert counts(second) == (1, 2, 0)
+    assert len(opened_coco(second).imgs) == 3
+
+
+def test_the_model_is_not_loaded_if_all_is_done(
+    segment: Segment, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segment(photos, *BOX)
+    monkeypatch.setattr(jobs_module, "Worker", None)
+    assert counts(segment(photos, *BOX)[1]) == (0, 2, 0)
+
+
+def test_results_of_other_settings_or_prompts_are_not_taken_for_finished(
+    segment: Segment, photos: Path, tmp_path: Path
+) -> None:
+    segment(photos, *BOX)
+    before = results(tmp_path / "out")
+    status, _, stderr = segment(photos, *BOX, "--format", "yolo")
+    assert status == 2
+    assert "holds 2 results made with format png, not yolo" in stderr
+    assert "--overwrite" in stderr
+    status, _, stderr = segment(photos, "--point", "20,20")
+    assert (status, "made with other prompts" in stderr) == (2, True)
+    assert results(tmp_path / "out") == before
+    assert segment(photos, "--point", "20,20", "--overwrite")[0] == 0
+    assert results(tmp_path / "out").keys() == before.keys()
+    assert segment(photos, *BOX, "--format", "yolo", "--overwrite")[0] == 0
+    assert results(tmp_path / "out").keys() == {"a.txt", "ü b.txt", "classes.txt"}
+
+
+def test_files_of_somebody_elses_are_neither_replaced_nor_taken_for_results(
+    segment: Segment, photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    for name, form in (("a.json", "labelme"), ("annotations.json", "coco"), ("a.png", "png")):
+        (out / name).write_text("precious")
+        status, _, stderr = segment(photos, *BOX, "--format", form)
+        assert status == 2
+        assert f"{name} is there already, and not from an earlier run" in stderr
+        assert (out / name).read_text() == "precious"
+        (out / name).unlink()
+
+
+def test_names_of_results_are_unique_and_stay_what_they_are(
+    run: Run, photos: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    for name in ("other/a.jpg", "other/A.png", "other/a.webp"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (50, 40), "red").save(path)
+    common = ("--model", checkpoint, "--out", tmp_path / "out", "--format", "yolo")
+    words = ("segment", "--box", "1,1,40,30", *common)
+    assert run(*words, photos)[0] == 0
+    first = results(tmp_path / "out")
+    assert run(*words, photos, tmp_path / "other")[0] == 0
+    second = results(tmp_path / "out")
+    assert second.keys() - first.keys() == {"a_jpg.txt", "A_png.txt", "a_webp.txt"}
+    assert {name: second[name] for name in first} == first
+    report = json.loads(run(*words, tmp_path / "other", photos)[1])
+    assert counts(report) == (0, 5, 0)
+    assert results(tmp_path / "out") == second
+
+
+def test_the_list_of_classes_is_not_taken_for_a_picture_of_that_name(
+    run: Run, checkpoint: Path, tmp_path: Path
+) -> None:
+    Image.new("RGB", (50, 40)).save(tmp_path / "classes.png")
+    words = ("segment", tmp_path / "classes.png", "--box", "1,1,40,30", "--format", "yolo")
+    assert run(*words, "--model", checkpoint, "--out", tmp_path / "out")[0] == 0
+    assert results(tmp_path / "out").keys() == {"classes.txt", "classes_png.txt"}
+
+
+def test_results_never_replace_pictures(
+    run: Run, refuses: Callable[..., None], photos: Path, checkpoint: Path
+) -> None:
+    before = results(photos)
+    words = ("segment", *BOX, "--model", checkpoint, "--format", "png", "--out", photos)
+    refuses("--out is the folder of pictures", *words, photos)
+    assert results(photos) == before
+    assert run(*words, photos / "a.jpg", photos / "ü b.png")[0] == 0
+    after = results(photos)
+    assert after.keys() - before.keys() == {"a.png", "ü b_png.png"}
+    assert {name: after[name] for name in before} == before
+
+
+def test_results_within_the_folder_of_pictures_are_no_pictures(
+    run: Run, photos: Path, checkpoint: Path
+) -> None:
+    words = ("segment", photos, "-r", *BOX, "--model", checkpoint, "--out", photos / "out")
+    assert counts(json.loads(run(*words)[1])) == (3, 0, 0)
+    assert counts(json.loads(run(*words)[1])) == (0, 3, 0)
