@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import logging
 import os
 import shutil
@@ -22,6 +21,7 @@ from urllib.parse import urlsplit
 
 import filelock
 
+from mobilesam.files import sha256_of
 from mobilesam.http_source import CutOffError, Source, SourceError, ask
 
 LOGGER = logging.getLogger(__name__)
@@ -137,7 +137,7 @@ class _Transfer:
                         raise
                     broken_off = error
                     continue
-            digest = _sha256_of(self.part)
+            digest = sha256_of(self.part)
             if digest == self.sha256:
                 return
             self.part.unlink()
@@ -251,11 +251,6 @@ def _disk_sentence(error: OSError, target: Path, part: Path) -> str:
             part.unlink(missing_ok=True)
         return f"the disk that holds {target.parent} is full ({error.strerror})"
     return f"{target.parent} cannot be written ({error.strerror or error})"
-
-
-def _sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager

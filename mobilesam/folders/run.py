@@ -8,11 +8,13 @@ import sys
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from mobilesam.errors import sentence
 from mobilesam.exporting import OBJECT
+from mobilesam.files import sha256_of
 from mobilesam.folders.inputs import Inputs, Picture, collect
 from mobilesam.folders.jobs import Outcome, Task, Worker, outcomes
 from mobilesam.folders.outputs import Format, Job, Output
@@ -24,6 +26,7 @@ from mobilesam.polygons import TOLERANCE
 
 OK, SOME_FAILED, INTERRUPTED = 0, 1, 130  # exit statuses; the last as shells have it for Ctrl+C
 DEFAULT_THREADS = 2
+DIGITS = 12  # of a checkpoint's SHA-256: enough to tell two apart
 WRITES_PICTURES = ("png", "cutout")
 
 
@@ -66,14 +69,19 @@ class Request:
     ray: str | None = None
     load: dict[str, Any] | None = None
 
-    @property
+    @cached_property
     def settings(self) -> dict[str, Any]:
-        """All that results depend on beside pictures and prompts."""
+        """All that results depend on beside pictures and prompts.
+
+        Raises:
+            ValueError, CheckpointError: There is no such model.
+        """
         outlines = self.format in ("labelme", "yolo") or self.polygons
         return {
             "command": "segment" if self.everything is None else "everything",
             "format": self.format,
             "model": self.model,
+            "weights": _weights(self.model),
             "backend": (self.load or {}).get("backend", "torch"),
             "name": self.name,
             "polygons": self.polygons,
@@ -105,10 +113,9 @@ def run(request: Request) -> int:
     """
     _check(request)
     inputs = _inputs(request)
+    settings = request.settings
     with opened_folder(request.out):
-        jobs, output = plan(
-            inputs.pictures, request.output, request.settings, overwrite=request.overwrite
-        )
+        jobs, output = plan(inputs.pictures, request.output, settings, overwrite=request.overwrite)
         pending = [job for job in jobs if request.overwrite or not output.is_finished(job)]
         progress = Progress(len(jobs), skipped=len(jobs) - len(pending))
         task = _task(request, output)
@@ -135,6 +142,19 @@ def run(request: Request) -> int:
             progress.close()
     _report(request, status, progress, inputs.ignored, whole)
     return status
+
+
+def _weights(model: str) -> str:
+    """Return what tells a model's weights from others: a checkpoint may change behind its path."""
+    from mobilesam.checkpoints import CHECKPOINTS
+    from mobilesam.registry import MODELS, locate
+
+    spec = MODELS.get(model)
+    if spec is not None and spec.checkpoint is not None:
+        digest = CHECKPOINTS[spec.checkpoint].sha256  # also before it is downloaded
+    else:
+        digest = sha256_of(locate(model)[0])
+    return digest[:DIGITS]
 
 
 def _task(request: Request, output: Output) -> Task:

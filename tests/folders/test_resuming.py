@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from mobilesam.folders import jobs as jobs_module
 from tests.conftest import Run
@@ -63,6 +66,24 @@ def test_results_of_other_settings_or_prompts_are_not_taken_for_finished(
     assert results(tmp_path / "out").keys() == before.keys()
     assert segment(photos, *BOX, "--format", "yolo", "--overwrite")[0] == 0
     assert results(tmp_path / "out").keys() == {"a.txt", "ü b.txt", "classes.txt"}
+
+
+def test_results_of_weights_that_were_replaced_are_not_taken_for_finished(
+    run: Run, photos: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(checkpoint.read_bytes())
+    common = (*BOX, "--model", path, "--out", tmp_path / "out", "--format", "coco")
+    words = ("segment", photos, *common)
+    assert run(*words)[0] == 0
+    os.utime(path, (1, 1))
+    assert counts(json.loads(run(*words)[1])) == (0, 2, 0)  # the same file, only older
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    save_file({name: 2 * value for name, value in load_file(path).items()}, path, metadata=metadata)
+    status, _, stderr = run(*words, "-r")
+    assert (status, "holds 2 results made with weights" in stderr) == (2, True)
+    assert counts(json.loads(run(*words, "-r", "--overwrite")[1])) == (3, 0, 0)
 
 
 def test_files_of_somebody_elses_are_neither_replaced_nor_taken_for_results(
