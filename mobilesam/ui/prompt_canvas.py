@@ -33,6 +33,7 @@ SCRIPTS = (
     "everything.js",
     "share.js",
     "sharing.js",
+    "keep.js",
     "camera.js",
     "saving.js",
     "link.js",

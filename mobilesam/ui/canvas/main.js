@@ -54,8 +54,8 @@ const page = {
     const { top, bottom } = parts.stage.getBoundingClientRect();
     if (top < 0 || bottom > innerHeight) parts.toolbar.scrollIntoView({ block: "start" });
   },
-  // Show a sentence over the photo. `kind` says what it is about (open, ask, save, share): an
-  // answer of another kind leaves it there.
+  // Show a sentence over the photo. `kind` (open, ask, save, share, offline) says what it is about:
+  // an answer of another kind leaves it there.
   say(text, kind = "") {
     parts.notice.hidden = !text;
     parts.notice.dataset.kind = kind;
@@ -183,6 +183,7 @@ const page = {
       photo.hint = given.hint;
       prompts.reset(given.objects, given.active, given.isPreset);
     }
+    keeping.showing(source);
     this.zoomChanged();
   },
   encoded({ encode_ms: encodeMs, model }) {
@@ -204,6 +205,7 @@ const page = {
     page.lines.show();
     results.showData();
     link.publish();
+    keeping.changed();
     this.announce(text);
   },
   // A model that is not here may still come: the server may just be fetching it.
@@ -253,7 +255,8 @@ Object.assign(page, {
 });
 const results = createResults(parts, view, prompts, page);
 const sharing = createSharing(parts, view, prompts, page, props.examples || []);
-const link = createLink({ props, trigger, upload, watch }, prompts, results, page);
+const keeping = createKeeping(parts, sharing);
+const link = createLink({ props, trigger: whenOnline(trigger, page), upload, watch }, prompts, results, page);
 const everything = createEverything(parts, view, page, link);
 const keyboard = attachKeyboard(parts, view, prompts, page);
 view.drawEverything = everything.draw;
@@ -283,6 +286,7 @@ function promptsChanged(what) {
   view.live.hover = null;
   view.redraw("marks", "mask");
   panel.showList();
+  keeping.changed();
   if (what !== "") showHint();
   if (what === "") results.showData();
   else results.show();
@@ -344,4 +348,4 @@ page.setTab("segment");
 promptsChanged(null);
 panel.showExamples(props.examples || []);
 page.modelsChanged(props.models);
-sharing.start();
+keeping.start();

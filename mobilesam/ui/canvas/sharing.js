@@ -8,19 +8,24 @@ function createSharing(parts, view, prompts, page, examples) {
     return examples.find(({ name }) => name === view.photo?.title)?.name ?? null;
   }
 
-  function address() {
+  function hash() {
     const { width, height, title } = view.photo;
     const objects = prompts.toWire();
     const active = prompts.all.indexOf(prompts.current);
     const example = view.photo.isExample ? exampleShown() : null;
-    const hash = writeLink({ example, size: [width, height], title, model: page.model, objects, active });
-    return `${location.origin}${location.pathname}${location.search}${hash}`;
+    return writeLink({ example, size: [width, height], title, model: page.model, objects, active });
+  }
+
+  // What is on the screen; null while a link still waits for its photo.
+  function snapshot() {
+    return view.photo && !pending ? { hash: hash(), isPreset: prompts.isPreset } : null;
   }
 
   async function copy() {
     const label = parts.share.querySelector("span");
-    const text = address();
-    history.replaceState(null, "", text.slice(text.indexOf("#")));
+    const link = hash();
+    const text = `${location.origin}${location.pathname}${location.search}${link}`;
+    history.replaceState(null, "", link);
     const isOwn = !view.photo.isExample;
     let isCopied = true;
     try {
@@ -55,6 +60,17 @@ function createSharing(parts, view, prompts, page, examples) {
     }
   }
 
+  // As a link does, after the page was loaded again: with the visitor's own photo, if there was one.
+  function resume({ state, isPreset }, file) {
+    const { example } = state;
+    page.setModel(state.model);
+    if (isPreset && examples.some(({ name }) => name === example)) return page.open({ example });
+    if (example !== null) return follow({ state });
+    pending = state;
+    if (file) return page.open({ file });
+    openFirst("This page was loaded again and your photo could not be kept. Open it, and its objects are back.");
+  }
+
   // Whether a photo of the visitor's is open that a link's prompts may be for.
   function isOpen({ size: [width, height] }) {
     return view.photo && !view.photo.isExample && view.photo.width === width && view.photo.height === height;
@@ -80,7 +96,7 @@ function createSharing(parts, view, prompts, page, examples) {
       const wasOwn = pending.example === null;
       pending = null;
       page.unsay("share");
-      if (wasOwn) page.announce("The link's prompts are applied.");
+      if (wasOwn) page.announce("The photo's objects are here.");
       return { objects, active, isPreset: false };
     }
     if (isMeant) {
@@ -97,5 +113,5 @@ function createSharing(parts, view, prompts, page, examples) {
     else if (read?.error) page.say(read.error, "share");
   });
 
-  return { copy, start, objectsFor };
+  return { copy, start, resume, snapshot, objectsFor };
 }
