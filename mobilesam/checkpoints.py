@@ -208,7 +208,8 @@ def read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]
         path: The file.
 
     Returns:
-        The tensors by name, on the CPU, and the metadata (of safetensors only, else empty).
+        The tensors by name, on the CPU, and the metadata: safetensors' header, or what the state
+        dict of one of our models says of it; empty for official files.
 
     Raises:
         CheckpointError: There is no such file, it is cut off, not a checkpoint, or holds code, or
@@ -230,7 +231,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]
                 f"{message} Close other programs or use a smaller model."
             ) from error
         raise CheckpointError(_refusal(path, head, error)) from error
-    return _state_dict(content, path), {}
+    return _state_dict(content, path)
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
@@ -281,18 +282,31 @@ def _refusal(path: Path, head: bytes, error: Exception) -> str:
     return f"{path} is not a checkpoint: a .pt, .pth or .safetensors file was expected."
 
 
-def _state_dict(content: object, path: Path) -> dict[str, torch.Tensor]:
+def _state_dict(content: object, path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     import torch
 
     if isinstance(content, Mapping):
         inner = [content[key] for key in WRAPPING_KEYS if isinstance(content.get(key), Mapping)]
-        tensors = dict(inner[0] if inner else content)
+        saved = inner[0] if inner else content
+        tensors = dict(saved)
         if tensors and all(isinstance(value, torch.Tensor) for value in tensors.values()):
-            return {str(key).removeprefix("module."): value for key, value in tensors.items()}
+            named = {str(key).removeprefix("module."): value for key, value in tensors.items()}
+            return named, _description(saved)
     message = (
         f"{path} holds no state dict: names with tensors were expected. Save model.state_dict()."
     )
     raise CheckpointError(message)
+
+
+def _description(saved: Mapping) -> dict[str, str]:
+    """Return what a state dict of our ``Sam`` says of the model, see ``Sam.description``."""
+    modules = getattr(saved, "_metadata", None)
+    if isinstance(modules, Mapping):
+        for place in ("", "module"):
+            said = modules.get(place)
+            if isinstance(said, Mapping) and "encoder" in said:
+                return {str(k): v for k, v in said.items() if isinstance(v, str)}
+    return {}
 
 
 def _source(name: str) -> CheckpointSource:

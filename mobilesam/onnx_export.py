@@ -168,7 +168,7 @@ class _Decoder(nn.Module):
         else:
             dense = has_mask_input * prompts.dense(mask_input)
             dense = dense + (1 - has_mask_input) * prompts.no_mask()
-        low_res, iou = self.mask_decoder(
+        low_res, iou = self.mask_decoder.decode_cells(
             image_cells(image_embeddings) + dense,
             prompts.dense_pe(*grid),
             prompts.sparse(point_coords, labels),

@@ -167,7 +167,9 @@ class MaskPrediction:
 
     def _masks(self, size: Size) -> np.ndarray:
         flat = self.low_res_logits.reshape(-1, *self.low_res_logits.shape[-2:])
-        masks = np.stack([self._logits(one, size) > self.mask_threshold for one in flat])
+        masks = np.zeros((len(flat), *size), bool)
+        for mask, one in zip(masks, flat, strict=True):
+            mask[:] = self._logits(one, size) > self.mask_threshold
         return masks.reshape(*self.iou_predictions.shape, *size)
 
     def _logits(self, low_res: np.ndarray, size: Size) -> np.ndarray:

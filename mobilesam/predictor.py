@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mobilesam.modeling import Sam
+from mobilesam.modeling import ImageProjections, Sam
 from mobilesam.modeling.image_encoder import EMBED_STRIDE
 from mobilesam.modeling.many_prompts import PROMPTS_AT_A_TIME, ManyPrompts
 from mobilesam.prediction import ImageEmbedding, MaskPrediction, Size
@@ -113,7 +113,7 @@ class Predictor:
             points: (N, 2) x, y in pixels of the photo.
             labels: (N,) 1 to include, 0 to exclude; all 1 if left out.
             box: (4,) x0, y0, x1, y1 in pixels of the photo.
-            boxes: (K, 4), a mask for each in one call.
+            boxes: (K, 4), a mask for each in one call; K may be 0, as a detector's may.
             mask_input: (l, l') or (1, l, l') ``low_res_logits`` of an earlier mask of this photo.
             multimask_output: True for three masks, which suits a lone click, since it may mean a
                 whole, a part or a sub-part; False for one. Left out: True for a lone click.
@@ -132,7 +132,7 @@ class Predictor:
         if multimask_output is None:
             multimask_output = prompts.is_single_click and mask_input is None
         outputs = MULTI if multimask_output else SINGLE
-        return self._decode(embedding, prompts, mask_input, outputs, ambiguous=multimask_output)
+        return self._decode_checked(embedding, prompts, mask_input, outputs, multimask_output)
 
     def candidates(
         self,
@@ -154,7 +154,7 @@ class Predictor:
             embedding.original_size, points, labels, box, has_mask_input=mask_input is not None
         )
         lone = prompts.is_single_click and mask_input is None
-        return self._decode(embedding, prompts, mask_input, MULTI if lone else ALL, ambiguous=lone)
+        return self._decode_checked(embedding, prompts, mask_input, MULTI if lone else ALL, lone)
 
     def check_embedding(self, embedding: ImageEmbedding) -> None:
         """Refuse an embedding that another model made.
@@ -170,8 +170,7 @@ class Predictor:
                 "encode the picture with the same model."
             )
 
-    @torch.inference_mode()
-    def _decode(
+    def _decode_checked(
         self,
         embedding: ImageEmbedding,
         prompts: Prompts,
@@ -179,13 +178,42 @@ class Predictor:
         outputs: slice,
         ambiguous: bool,
     ) -> MaskPrediction:
+        points, kinds = prompts.as_labelled_points()
+        in_frame = to_input_frame(points, embedding.original_size, embedding.input_size)
+        coords, labels = torch.from_numpy(in_frame).float(), torch.from_numpy(kinds)
+        return self.decode(
+            embedding, coords, labels, mask_input, outputs, ambiguous, batched=prompts.batched
+        )
+
+    @torch.inference_mode()
+    def decode(
+        self,
+        embedding: ImageEmbedding,
+        coords: torch.Tensor,
+        labels: torch.Tensor,
+        mask_input: np.ndarray | None,
+        outputs: slice,
+        ambiguous: bool,
+        batched: bool = False,
+    ) -> MaskPrediction:
+        """Decode labelled points, which nobody checks; ``predict`` is for prompts of people.
+
+        Args:
+            embedding: From ``encode`` of the same model.
+            coords: (B, N, 2) float x, y in pixels of the input frame; B is 1 unless ``batched``.
+            labels: (B, N) integers as ``PromptEncoder.sparse`` takes them.
+            mask_input: As ``predict`` takes it.
+            outputs: Which of the mask decoder's four.
+            ambiguous: As ``MaskPrediction`` has it.
+            batched: Whether the result shall have an axis for B.
+
+        Raises:
+            ValueError: If ``mask_input`` is malformed or another model made the embedding.
+        """
         start = time.perf_counter()
         model = self.model
         self.check_embedding(embedding)
-        points, kinds = prompts.as_labelled_points()
-        in_frame = to_input_frame(points, embedding.original_size, embedding.input_size)
-        coords = torch.from_numpy(in_frame).float().to(model.device)
-        labels = torch.from_numpy(kinds).to(model.device)
+        coords, labels = coords.to(model.device), labels.to(model.device)
         mask = _check_mask_input(mask_input, embedding, model.device)
         if mask is None and len(coords) >= MANY_PROMPTS:
             many = ManyPrompts(model, embedding.features)
@@ -193,7 +221,7 @@ class Predictor:
         else:
             low_res, iou = _decode_in_parts(model, embedding, coords, labels, mask, outputs)
         low_res, iou = low_res.float().cpu(), iou.float().cpu()
-        if not prompts.batched:
+        if not batched:
             low_res, iou = low_res[0], iou[0]
         return MaskPrediction(
             iou_predictions=iou.numpy(),
@@ -206,6 +234,12 @@ class Predictor:
             mask_threshold=model.mask_threshold,
             ambiguous=ambiguous,
         )
+
+
+def known_projections(model: Sam, embedding: ImageEmbedding) -> ImageProjections | None:
+    """Return an embedding's projections, unless training may have changed what made them."""
+    trains = any(parameter.requires_grad for parameter in model.mask_decoder.parameters())
+    return None if trains else embedding.projections
 
 
 def _decode_in_parts(
@@ -222,7 +256,7 @@ def _decode_in_parts(
         coords.split(PROMPTS_AT_A_TIME), labels.split(PROMPTS_AT_A_TIME), strict=True
     ):
         low_res, iou = model.decode_masks(
-            embedding.features, some_coords, some_labels, mask, embedding.projections
+            embedding.features, some_coords, some_labels, mask, known_projections(model, embedding)
         )
         parts.append((low_res[:, outputs], iou[:, outputs]))
     low_res, iou = (torch.cat(part) for part in zip(*parts, strict=True))
@@ -234,6 +268,8 @@ def _check_mask_input(
 ) -> torch.Tensor | None:
     if mask_input is None:
         return None
+    if isinstance(mask_input, torch.Tensor):
+        mask_input = mask_input.detach().float().cpu()  # NumPy has no bfloat16
     logits = np.asarray(mask_input, dtype=np.float32)
     cells_per_side = EMBED_STRIDE // LOW_RES_STRIDE
     rows, columns = (cells_per_side * side for side in embedding.features.shape[-2:])

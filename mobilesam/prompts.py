@@ -47,7 +47,8 @@ class Prompts:
             points: (N, 2) x, y.
             labels: (N,) 1 or 0; all foreground if left out.
             box: (4,) x0, y0, x1, y1.
-            boxes: (K, 4); one mask each. Not together with ``box`` or ``points``.
+            boxes: (K, 4); one mask each, so none for K = 0. Not together with ``box`` or
+                ``points``.
             has_mask_input: Whether a mask is among the prompts.
 
         Raises:
@@ -91,9 +92,11 @@ class Prompts:
         return np.concatenate([coords, corners], 1), np.concatenate([labels, kinds], 1)
 
 
-def _as_numbers(values: Numbers, name: str, dtype_kinds: str = "iuf") -> np.ndarray:
+def as_numbers(values: Numbers, name: str, dtype_kinds: str = "iuf") -> np.ndarray:
+    """Return float64; refuses what is not made of finite numbers, by ``name``."""
     if isinstance(values, torch.Tensor):
-        values = values.detach().cpu().numpy()
+        values = values.detach().cpu()
+        values = (values.double() if values.is_floating_point() else values).numpy()
     try:
         array = np.asarray(values)
     except ValueError as error:
@@ -118,7 +121,7 @@ def _check_points(
         if labels is not None:
             raise ValueError("labels were given without points; give one label for each point.")
         return np.zeros((0, 2)), np.zeros(0, np.int64)
-    xy = _as_numbers(points, "points")
+    xy = as_numbers(points, "points")
     if xy.ndim != 2 or xy.shape[1] != 2 or len(xy) == 0:
         raise ValueError(f"points must have shape (N, 2) with N at least 1; got {xy.shape}.")
     height, width = original_size
@@ -130,7 +133,7 @@ def _check_points(
         )
     if labels is None:
         return xy, np.ones(len(xy), np.int64)
-    kinds = _as_numbers(labels, "labels", dtype_kinds="iufb")
+    kinds = as_numbers(labels, "labels", dtype_kinds="iufb")
     if kinds.shape != (len(xy),):
         raise ValueError(
             f"labels must have one value for each of the {len(xy)} points; got shape {kinds.shape}."
@@ -141,13 +144,13 @@ def _check_points(
 
 
 def _check_boxes(boxes: Numbers, name: str, original_size: Size) -> np.ndarray:
-    xyxy = _as_numbers(boxes, name)
+    xyxy = as_numbers(boxes, name)
     if name == "box":
         if xyxy.shape != (4,):
             raise ValueError(f"box must be (x0, y0, x1, y1); got shape {xyxy.shape}.")
         xyxy = xyxy[None]
-    elif xyxy.ndim != 2 or xyxy.shape[1] != 4 or len(xyxy) == 0:
-        raise ValueError(f"boxes must have shape (N, 4) with N at least 1; got {xyxy.shape}.")
+    elif xyxy.ndim != 2 or xyxy.shape[1] != 4:
+        raise ValueError(f"boxes must have shape (N, 4); got {xyxy.shape}.")
     height, width = original_size
     for x0, y0, x1, y1 in xyxy:
         shown = f"({x0:g}, {y0:g}, {x1:g}, {y1:g})"

@@ -161,8 +161,7 @@ def read_model(path: Path, name: str) -> Sam:
     Raises:
         CheckpointError: If the file cannot be read or is not what it should be.
     """
-    state_dict, metadata = read_checkpoint(path)
-    return prepare_for_inference(model_from_state_dict(state_dict, metadata, name))
+    return prepare_for_inference(model_from_state_dict(*read_checkpoint(path), name))
 
 
 def checkpoint_path(path: str | Path) -> Path:
@@ -197,14 +196,16 @@ def model_from_state_dict(
     """Build the model that a state dict belongs to and load it strictly.
 
     Args:
-        state_dict: Tensors, in the official layout or ours.
-        metadata: A safetensors header's ``encoder``, ``image_size``, ``pads_to_square``; empty
-            for official files, whose architecture shows in their tensors.
+        state_dict: Tensors, in the official layout or ours; ours also as saved after
+            ``prepare_for_inference``.
+        metadata: ``Sam.description`` from a safetensors header or beside a saved state dict;
+            empty for official files, whose architecture shows in their tensors.
         name: What to call the model.
 
     Raises:
         CheckpointError: If the tensors fit no known architecture.
     """
+    encoder = official_layout.encoder_of(state_dict)
     if "encoder" in metadata:
         described, image_size = metadata["encoder"], metadata.get("image_size", "")
         try:
@@ -222,16 +223,20 @@ def model_from_state_dict(
                 f"image_size={image_size!r}, which cannot be built here; expected what this "
                 "project's training writes."
             ) from error
-        converted = {key: tensor.float() for key, tensor in state_dict.items()}
     else:
-        encoder = official_layout.encoder_of(state_dict)
+        if official_layout.OWN_ONLY in state_dict:
+            raise CheckpointError(
+                f"{name} holds the tensors of a model of this project, but not its image size; "
+                "save what state_dict() returned as it is, not a copy made of it, or write "
+                "safetensors with sam.description as their metadata."
+            )
         if encoder is None:
             raise CheckpointError(
                 f"{name} holds {len(state_dict)} tensors that are neither MobileSAM's nor SAM's; "
                 "expected a checkpoint in the official layout, or one trained by this project."
             )
         model = build_model(encoder, name=name)
-        converted = official_layout.convert(state_dict, encoder)
+    converted = state_dict if encoder is None else official_layout.convert(state_dict, encoder)
     _load_strictly(model, converted, name)
     return model
 

@@ -10,13 +10,16 @@ from typing import Literal
 import numpy as np
 import torch
 
-from mobilesam.modeling import Sam, build_model
-from mobilesam.modeling.sam import join_prompts
-from mobilesam.predictor import ImageEmbedding, Predictor
-from mobilesam.registry import checkpoint_path, read_model
+from mobilesam.checkpoints import read_checkpoint
+from mobilesam.modeling import Sam, build_model, prepare_for_training
+from mobilesam.modeling.prompt_encoder import join_prompts
+from mobilesam.predictor import MULTI, SINGLE, ImageEmbedding, Predictor, known_projections
+from mobilesam.prompts import as_numbers
+from mobilesam.registry import checkpoint_path, model_from_state_dict
 from mobilesam.transforms import input_size_for, resize, to_input_frame
 
 Size = tuple[int, int]
+PARTS = ("features", "original_size", "input_size")  # of a picture, as SamPredictor has them
 
 
 class ResizeLongestSide:
@@ -49,9 +52,10 @@ class ResizeLongestSide:
         return self.apply_coords(np.reshape(boxes, (-1, 2, 2)), original_size).reshape(-1, 4)
 
     def apply_coords_torch(self, coords: torch.Tensor, original_size: Size) -> torch.Tensor:
-        """Scale a (..., 2) tensor."""
-        scaled = self.apply_coords(coords.cpu().numpy(), original_size)
-        return torch.from_numpy(scaled).to(coords.device, torch.float32)
+        """Scale a (..., 2) tensor of any dtype; float32, and gradients pass."""
+        height, width = self.get_preprocess_shape(*original_size, self.target_length)
+        scale = (width / original_size[1], height / original_size[0])
+        return coords.to(torch.float32) * torch.tensor(scale, device=coords.device)
 
     def apply_boxes_torch(self, boxes: torch.Tensor, original_size: Size) -> torch.Tensor:
         """Scale a (B, 4) tensor."""
@@ -73,38 +77,25 @@ class SamPredictor:
 
     Args:
         sam_model: From ``sam_model_registry`` or ``load_model``.
+
+    Attributes:
+        features: The picture's (1, 256, h, w) image embedding; None if no picture is set.
+        original_size: The picture's (height, width), pixels.
+        input_size: The picture's (height, width) in the input frame, pixels.
+        is_image_set: Whether there is a picture to predict on. All four may be assigned, to go
+            back to a picture whose ``features`` and sizes were kept; in any dtype, on any device.
     """
 
     def __init__(self, sam_model: Sam) -> None:
         self.model = sam_model
         self.transform = ResizeLongestSide(sam_model.image_size)
         self._predictor = Predictor(sam_model)
-        self._embedding: ImageEmbedding | None = None
+        self.reset_image()
 
     @property
     def device(self) -> torch.device:
         """Where the model computes."""
         return self.model.device
-
-    @property
-    def is_image_set(self) -> bool:
-        """Whether there is a picture to predict on."""
-        return self._embedding is not None
-
-    @property
-    def original_size(self) -> Size:
-        """The picture's (height, width), pixels."""
-        return self._set_embedding().original_size
-
-    @property
-    def input_size(self) -> Size:
-        """The picture's (height, width) in the input frame, pixels."""
-        return self._set_embedding().input_size
-
-    @property
-    def features(self) -> torch.Tensor:
-        """The (1, 256, h, w) image embedding."""
-        return self._set_embedding().features
 
     def set_image(self, image: np.ndarray, image_format: Literal["RGB", "BGR"] = "RGB") -> None:
         """Encode a picture.
@@ -124,7 +115,7 @@ class SamPredictor:
                     f"A BGR image must be an (H, W, 3) uint8 array; got {type(image).__name__}."
                 )
             image = image[..., ::-1]
-        self._embedding = self._predictor.encode(image)
+        self._set(self._predictor.encode(image))
 
     def set_torch_image(self, transformed_image: torch.Tensor, original_image_size: Size) -> None:
         """Encode a (1, 3, h, w) picture already in the input frame, RGB 0..255.
@@ -133,15 +124,24 @@ class SamPredictor:
             ValueError: If its longer side is not the model's image size.
         """
         height, width = original_image_size
-        self._embedding = self._predictor.encode_pixels(transformed_image, (height, width))
+        self._set(self._predictor.encode_pixels(transformed_image, (height, width)))
 
     def reset_image(self) -> None:
         """Forget the picture."""
-        self._embedding = None
+        self.is_image_set = False
+        self.features: torch.Tensor | None = None
+        self.original_size: Size | None = None
+        self.input_size: Size | None = None
+        self._embedding: ImageEmbedding | None = None  # what these were last found to be
 
     def get_image_embedding(self) -> torch.Tensor:
-        """Return the (1, 256, h, w) image embedding."""
-        return self.features
+        """Return the (1, 256, h, w) image embedding.
+
+        Raises:
+            RuntimeError: If no picture is set, or only parts of one were assigned.
+            ValueError: If parts were assigned that do not fit each other.
+        """
+        return self._current().features
 
     def predict(
         self,
@@ -154,9 +154,12 @@ class SamPredictor:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Predict masks for the picture that is set.
 
+        As in SAM, points and boxes may lie outside the photo, a box may be empty or turned, and
+        without a prompt the model says what it will; ``Predictor.predict`` refuses all of these.
+
         Args:
             point_coords: (N, 2) x, y in pixels of the photo.
-            point_labels: (N,) 1 foreground, 0 background.
+            point_labels: (N,) 1 foreground, 0 background, -1 for a row that is no point.
             box: (4,) or (1, 4) x0, y0, x1, y1 in pixels of the photo.
             mask_input: (1, l, l') low-res logits of an earlier mask.
             multimask_output: Three masks, or one.
@@ -168,20 +171,29 @@ class SamPredictor:
 
         Raises:
             RuntimeError: If no picture is set.
-            ValueError: If a prompt is malformed.
+            TypeError, ValueError: If a prompt is not made of finite numbers of these shapes.
         """
-        embedding = self._set_embedding()
-        if point_coords is not None and point_labels is None:
-            raise ValueError("point_labels must be given with point_coords, one for each point.")
-        if box is not None and np.shape(box) == (1, 4):
-            box = np.asarray(box)[0]
-        result = self._predictor.predict(
-            embedding,
-            points=point_coords,
-            labels=point_labels,
-            box=box,
-            mask_input=mask_input,
-            multimask_output=multimask_output,
+        embedding = self._current()
+        points = labels = boxes = None
+        if point_coords is not None:
+            if point_labels is None:
+                raise ValueError("point_labels must be given with point_coords, one for each.")
+            xy = as_numbers(point_coords, "point_coords")
+            if xy.ndim != 2 or xy.shape[1] != 2:
+                raise ValueError(f"point_coords must have shape (N, 2); got {xy.shape}.")
+            in_frame = self.transform.apply_coords(xy, embedding.original_size)
+            points = torch.from_numpy(in_frame)[None]
+            labels = torch.from_numpy(as_numbers(point_labels, "point_labels", "iufb"))[None]
+        if box is not None:
+            xyxy = as_numbers(box, "box")
+            if xyxy.shape not in ((4,), (1, 4)):
+                raise ValueError(f"box must have shape (4,) or (1, 4); got {xyxy.shape}.")
+            in_frame = self.transform.apply_boxes(xyxy, embedding.original_size)
+            boxes = torch.from_numpy(in_frame)
+        coords, kinds = join_prompts(points, labels, boxes, None, self.device)
+        outputs = MULTI if multimask_output else SINGLE
+        result = self._predictor.decode(
+            embedding, coords.float(), kinds, mask_input, outputs, ambiguous=multimask_output
         )
         masks = result.masks
         if return_logits:
@@ -201,7 +213,7 @@ class SamPredictor:
         """Predict masks for a batch of prompts, already in the input frame (see ``transform``).
 
         Args:
-            point_coords: (B, N, 2).
+            point_coords: (B, N, 2), of any dtype; B may be 0, as a detector's boxes may.
             point_labels: (B, N) 1, 0, or -1 for a row that is no point.
             boxes: (B, 4).
             mask_input: (B, 1, l, l').
@@ -213,48 +225,112 @@ class SamPredictor:
 
         Raises:
             RuntimeError: If no picture is set.
-            ValueError: If there is no prompt, or one is malformed.
+            ValueError: If a prompt is malformed.
         """
-        embedding = self._set_embedding()
-        coords, labels = join_prompts(point_coords, point_labels, boxes, mask_input)
+        embedding = self._current()
+        if point_coords is None:
+            point_labels = None
+        coords, labels = join_prompts(point_coords, point_labels, boxes, mask_input, self.device)
+        if mask_input is not None:
+            mask_input = mask_input.to(self.device)
         low_res, iou = self.model.decode_masks(
-            embedding.features, coords.float(), labels, mask_input, embedding.projections
+            embedding.features,
+            coords.float(),
+            labels,
+            mask_input,
+            known_projections(self.model, embedding),
         )
-        wanted = slice(1, None) if multimask_output else slice(0, 1)
+        wanted = MULTI if multimask_output else SINGLE
         low_res, iou = low_res[:, wanted], iou[:, wanted]
         logits = self.model.postprocess_masks(
             low_res, embedding.input_size, embedding.original_size
         )
         return logits if return_logits else logits > self.model.mask_threshold, iou, low_res
 
-    def _set_embedding(self) -> ImageEmbedding:
-        if self._embedding is None:
+    def _set(self, embedding: ImageEmbedding) -> None:
+        self.features, self.is_image_set = embedding.features, True
+        self.original_size, self.input_size = embedding.original_size, embedding.input_size
+        self._embedding = embedding
+
+    def _current(self) -> ImageEmbedding:
+        """Return the picture that is set, or that was assigned part by part."""
+        parts = {name: getattr(self, name) for name in PARTS}
+        missing = [name for name, part in parts.items() if part is None]
+        if not self.is_image_set and len(missing) == len(PARTS):
             raise RuntimeError("No image is set; call set_image(...) before asking for masks.")
-        return self._embedding
+        if not self.is_image_set or missing:
+            missing += [] if self.is_image_set else ["is_image_set = True"]
+            raise RuntimeError(
+                f"Of the picture that was assigned {', '.join(missing)} is missing; assign it, or "
+                "call set_image(...)."
+            )
+        known = self._embedding
+        if known is None or not self._is_still(known):
+            known = self._embedding = self._assembled(**parts)
+        return known
+
+    def _is_still(self, known: ImageEmbedding) -> bool:
+        return (
+            known.features is self.features
+            and known.original_size == self.original_size
+            and known.input_size == self.input_size
+            and known.model_identity == self.model.identity
+        )
+
+    @torch.no_grad()
+    def _assembled(
+        self, features: torch.Tensor, original_size: Size, input_size: Size
+    ) -> ImageEmbedding:
+        model = self.model
+        original_size, input_size = (
+            (int(height), int(width)) for height, width in (original_size, input_size)
+        )
+        cells = model.embedding_size(input_size)
+        if not isinstance(features, torch.Tensor) or features.shape != (1, 256, *cells):
+            got = tuple(getattr(features, "shape", ())) or type(features).__name__
+            raise ValueError(
+                f"features must be a tensor of shape (1, 256, {cells[0]}, {cells[1]}) for a "
+                f"picture of input_size {input_size}; got {got}."
+            )
+        features = features.to(next(model.mask_decoder.parameters()))
+        self.features, self.original_size, self.input_size = features, original_size, input_size
+        return ImageEmbedding(
+            features=features,
+            projections=model.project_image(features),
+            original_size=original_size,
+            input_size=input_size,
+            image_size=model.image_size,
+            model_name=model.name,
+            model_identity=model.identity,
+            encode_ms=0.0,
+        )
 
 
 def _build(encoder: str, checkpoint: str | Path | None = None) -> Sam:
-    """Build a model of one's own, to be moved or changed at will.
+    """Build a model of one's own, in evaluation mode, to be moved, changed and trained at will.
+
+    ``load_model`` gives one that is prepared for inference instead: frozen, and quicker if it is
+    MobileSAM.
 
     Args:
         encoder: The image encoder's name.
-        checkpoint: A file. With it the model is prepared for inference, its weights frozen; to
-            train one, leave it out and call ``load_state_dict``, which takes official files.
+        checkpoint: A file: an official one, or what ``torch.save`` made of a state dict of such a
+            model. Without it the weights are random.
 
     Raises:
         ValueError: If there is no such file, or it belongs to another encoder.
         CheckpointError: If it cannot be read.
     """
     if checkpoint is None:
-        return build_model(encoder)
+        return prepare_for_training(build_model(encoder))
     path = checkpoint_path(checkpoint)
-    model = read_model(path, path.stem)
+    model = model_from_state_dict(*read_checkpoint(path), path.stem)
     if model.encoder_name != encoder:
         raise ValueError(
             f"{checkpoint} holds a model with the image encoder {model.encoder_name}; "
             f"{encoder} was asked for."
         )
-    return model
+    return prepare_for_training(model)
 
 
 build_sam_vit_h = partial(_build, "sam_vit_h")

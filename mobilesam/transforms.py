@@ -192,6 +192,8 @@ def upscale_logits(
     Returns:
         (M, *output_size) float32 logits.
     """
+    if not len(low_res_logits):
+        return low_res_logits.new_zeros((0, *output_size))
     rows, columns = low_res_logits.shape[-2:]
     frame = [min(cells * LOW_RES_STRIDE, image_size) for cells in (rows, columns)]
     logits = F.interpolate(low_res_logits[None], frame, mode="bilinear", align_corners=False)

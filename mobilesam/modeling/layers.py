@@ -51,3 +51,13 @@ def neck(input_dim: int, output_dim: int) -> nn.Sequential:
         nn.Conv2d(output_dim, output_dim, 3, padding=1, bias=False),
         LayerNorm2d(output_dim),
     )
+
+
+def image_cells(features: torch.Tensor) -> torch.Tensor:
+    """Turn (B, C, h, w) into (B, h * w, C)."""
+    return features.flatten(2).transpose(1, 2)
+
+
+def as_map(cells: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    """Turn (B, h * w, C) into (B, C, h, w); undoes ``image_cells``."""
+    return cells.transpose(1, 2).unflatten(2, grid)

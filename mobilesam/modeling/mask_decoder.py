@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mobilesam.modeling.layers import MLP, LayerNorm2d
+from mobilesam.modeling.layers import MLP, LayerNorm2d, image_cells
 from mobilesam.modeling.transformer import ImageProjections, TwoWayTransformer
 
 NUM_MULTIMASK_OUTPUTS = 3
@@ -21,8 +21,12 @@ class MaskDecoder(nn.Module):
     products.
     """
 
+    num_multimask_outputs = NUM_MULTIMASK_OUTPUTS
+    num_mask_tokens = NUM_MASK_TOKENS
+
     def __init__(self, embed_dim: int = 256) -> None:
         super().__init__()
+        self.transformer_dim = embed_dim
         self.transformer = TwoWayTransformer(
             depth=2, embed_dim=embed_dim, num_heads=8, mlp_dim=2048
         )
@@ -41,6 +45,61 @@ class MaskDecoder(nn.Module):
         self.iou_prediction_head = MLP(embed_dim, 256, NUM_MASK_TOKENS, depth=3)
 
     def forward(
+        self,
+        image_embeddings: torch.Tensor,
+        image_pe: torch.Tensor,
+        sparse_prompt_embeddings: torch.Tensor,
+        dense_prompt_embeddings: torch.Tensor,
+        multimask_output: bool | None,
+        projections: ImageProjections | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Predict masks for B prompts by SAM's own call.
+
+        A picture that does not fill the frame of a model that does not pad has fewer cells than
+        the frame: then those of ``image_pe`` and the dense embeddings that lie beyond are left
+        out, as they say nothing of the others.
+
+        Args:
+            image_embeddings: (1 or B, C, h, w), one picture for all prompts or one for each.
+            image_pe: (1, C, h, w) ``PromptEncoder.get_dense_pe()``.
+            sparse_prompt_embeddings: (B, N, C) from the prompt encoder.
+            dense_prompt_embeddings: (1 or B, C, h, w) from the prompt encoder.
+            multimask_output: Three masks for each prompt, or one; None for all four.
+            projections: What the first layer needs of the picture, where already known.
+
+        Returns:
+            (B, M, 4h, 4w) low-res mask logits and (B, M) predicted IoU.
+
+        Raises:
+            ValueError: If the number of pictures or cells does not fit.
+        """
+        height, width = image_embeddings.shape[-2:]
+        batch = len(sparse_prompt_embeddings)
+        if len(image_embeddings) not in (1, batch):
+            raise ValueError(
+                f"image_embeddings must hold one picture, or one for each of the {batch} prompts; "
+                f"got {len(image_embeddings)}."
+            )
+        pe, dense = (each[..., :height, :width] for each in (image_pe, dense_prompt_embeddings))
+        if pe.shape[-2:] != (height, width) or dense.shape[-2:] not in ((height, width), (1, 1)):
+            raise ValueError(
+                f"image_pe and dense_prompt_embeddings must have the {height} x {width} cells of "
+                f"image_embeddings; got {tuple(pe.shape)} and {tuple(dense.shape)}."
+            )
+        if batch == 0:
+            masks = image_embeddings.new_zeros((0, NUM_MASK_TOKENS, 4 * height, 4 * width))
+            iou = image_embeddings.new_zeros((0, NUM_MASK_TOKENS))
+        else:
+            image = image_cells(image_embeddings + dense)
+            masks, iou = self.decode_cells(
+                image, image_cells(pe), sparse_prompt_embeddings, (height, width), projections
+            )
+        if multimask_output is None:
+            return masks, iou
+        wanted = slice(1, None) if multimask_output else slice(0, 1)
+        return masks[:, wanted], iou[:, wanted]
+
+    def decode_cells(
         self,
         image: torch.Tensor,
         image_pe: torch.Tensor,

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import nn
 
-from mobilesam.modeling.layers import LayerNorm2d
+from mobilesam.modeling.layers import LayerNorm2d, as_map
 from mobilesam.transforms import LOW_RES_STRIDE
 
 PADDING_LABEL = -1  # a row that is no point
@@ -45,15 +45,31 @@ class PromptEncoder(nn.Module):
         image_size: Side of the model's square input frame, pixels; positions are relative to it.
         embed_stride: Pixels of the input frame per cell of the image embedding.
         mask_channels: Width of the layers that take a mask prompt in.
+        draws_prompts: Whether dense embeddings hold points and boxes, too, drawn; not in SAM.
+
+    Attributes:
+        input_image_size: (height, width) of the input frame, pixels.
+        image_embedding_size: (height, width) of the whole frame's image embedding, cells.
+        mask_input_size: (height, width) of the whole frame's low-res logits.
     """
 
     def __init__(
-        self, embed_dim: int, image_size: int, embed_stride: int = 16, mask_channels: int = 16
+        self,
+        embed_dim: int,
+        image_size: int,
+        embed_stride: int = 16,
+        mask_channels: int = 16,
+        draws_prompts: bool = False,
     ) -> None:
         super().__init__()
+        self.embed_dim = embed_dim
         self.image_size = image_size
         self.embed_stride = embed_stride
         self.embed_size = image_size // embed_stride
+        self.draws_prompts = draws_prompts
+        self.input_image_size = (image_size, image_size)
+        self.image_embedding_size = (self.embed_size, self.embed_size)
+        self.mask_input_size = (image_size // LOW_RES_STRIDE, image_size // LOW_RES_STRIDE)
         self.pe_layer = RandomPositionEncoding(embed_dim // 2)
         self.point_embeddings = nn.ModuleList(nn.Embedding(1, embed_dim) for _ in range(4))
         self.not_a_point_embed = nn.Embedding(1, embed_dim)
@@ -67,6 +83,42 @@ class PromptEncoder(nn.Module):
             nn.GELU(),
             nn.Conv2d(mask_channels, embed_dim, kernel_size=1),
         )
+
+    def forward(
+        self,
+        points: tuple[torch.Tensor, torch.Tensor] | None,
+        boxes: torch.Tensor | None,
+        masks: torch.Tensor | None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Embed B prompts by SAM's own call; without any, B is 1 and they say nothing.
+
+        Args:
+            points: (B, N, 2) x, y in pixels of the input frame, and their (B, N) labels: 1
+                foreground, 0 background, -1 a row that is no point.
+            boxes: (B, 4) x0, y0, x1, y1 in pixels of the input frame.
+            masks: (B, 1, 4h, 4w) low-res logits of earlier masks, or one for all.
+
+        Returns:
+            (B, N', C) sparse and (B, C, h, w) dense prompt embeddings. As in SAM, a padding point
+            stands behind points that no box accompanies. Without masks (h, w) is
+            ``image_embedding_size``.
+
+        Raises:
+            ValueError: If shapes or labels are wrong.
+        """
+        coords, kinds = (None, None) if points is None else points
+        coords, kinds = join_prompts(coords, kinds, boxes, masks, self.no_mask_embed.weight.device)
+        grid = self.image_embedding_size
+        if masks is not None:
+            cells = self.embed_stride // LOW_RES_STRIDE
+            grid = (masks.shape[-2] // cells, masks.shape[-1] // cells)
+        sparse, dense = embed_prompts(self, coords, kinds, masks, grid, self.draws_prompts)
+        return sparse, dense if masks is not None else dense.expand(len(sparse), -1, *grid)
+
+    def get_dense_pe(self) -> torch.Tensor:
+        """Return the (1, C, h, w) position encoding of the whole frame's cells."""
+        grid = self.image_embedding_size
+        return as_map(self.dense_pe(*grid), grid)
 
     def dense_pe(self, height: int, width: int) -> torch.Tensor:
         """Return the (1, height * width, C) position encoding of an image embedding's cells."""
@@ -94,6 +146,7 @@ class PromptEncoder(nn.Module):
 
     def dense(self, masks: torch.Tensor) -> torch.Tensor:
         """Embed (B, 1, 4h, 4w) low-res mask logits as (B, h * w, C)."""
+        masks = masks.to(self.no_mask_embed.weight.dtype)
         return self.mask_downscaling(masks).flatten(2).transpose(1, 2)
 
     def draw(
@@ -135,6 +188,106 @@ class PromptEncoder(nn.Module):
     def no_mask(self) -> torch.Tensor:
         """Return the (1, 1, C) embedding that stands for "no mask was given"."""
         return self.no_mask_embed.weight.unsqueeze(0)
+
+
+def embed_prompts(
+    encoder: PromptEncoder,
+    coords: torch.Tensor,
+    labels: torch.Tensor,
+    masks: torch.Tensor | None,
+    grid: tuple[int, int],
+    draws: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Embed labelled points and masks for image embeddings of ``grid`` (h, w).
+
+    Args:
+        encoder: Whose ``sparse``, ``dense``, ``draw`` and ``no_mask`` are used.
+        coords: (B, N, 2) as ``PromptEncoder.sparse`` takes them.
+        labels: (B, N).
+        masks: (B or 1, 1, 4h, 4w) low-res logits.
+        grid: (h, w), cells.
+        draws: Whether points and boxes are drawn as a mask, too.
+
+    Returns:
+        (B, N, C) sparse and (B or 1, C, h, w) dense prompt embeddings; the latter (1, C, 1, 1)
+        where it is the same in all cells.
+    """
+    if draws:
+        drawn = encoder.draw(coords, labels, grid)
+        masks = drawn if masks is None else masks + drawn
+    sparse = encoder.sparse(coords, labels)
+    if masks is None:
+        return sparse, as_map(encoder.no_mask(), (1, 1))
+    return sparse, as_map(encoder.dense(masks), grid)
+
+
+def join_prompts(
+    points: torch.Tensor | None,
+    labels: torch.Tensor | None,
+    boxes: torch.Tensor | None,
+    masks: torch.Tensor | None,
+    device: torch.device,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Join SAM's batched prompts to the labelled points that ``Sam.decode_masks`` takes.
+
+    Args:
+        points: (B, N, 2) x, y in the input frame.
+        labels: (B, N) 1 or 0, or -1 for a row that is no point.
+        boxes: (B, 4) in the input frame.
+        masks: (B, 1, l, l') or one for all, (1, 1, l, l').
+        device: Where the result shall be.
+
+    Returns:
+        (B, N', 2) coordinates, float32 or float64, and (B, N') labels. As in SAM, a padding point
+        stands behind points that no box accompanies, and N' is 0 where masks are the only prompts
+        or, B being 1, there is no prompt at all.
+
+    Raises:
+        ValueError: If points come without labels, or shapes or labels are wrong.
+    """
+    if (points is None) != (labels is None):
+        raise ValueError("Points and labels belong together: give both or neither.")
+    known = next((prompt for prompt in (points, boxes, masks) if prompt is not None), None)
+    batch = 1 if known is None else len(known)
+    if masks is not None and (masks.ndim != 4 or len(masks) not in (1, batch)):
+        raise ValueError(
+            f"masks must have shape ({batch}, 1, l, l'), one for each prompt; "
+            f"got {tuple(masks.shape)}."
+        )
+    coords = torch.zeros((batch, 0, 2), device=device)
+    kinds = torch.zeros((batch, 0), dtype=torch.long, device=device)
+    if points is not None and labels is not None:
+        _check_labelled_points(points, labels)
+        coords, kinds = _in_full(points, device), labels.to(device, torch.long)
+        if boxes is None:
+            coords = torch.cat([coords, coords.new_zeros((batch, 1, 2))], dim=1)
+            kinds = torch.cat([kinds, kinds.new_full((batch, 1), PADDING_LABEL)], dim=1)
+    if boxes is not None:
+        if boxes.numel() != batch * 4:
+            raise ValueError(f"boxes must have shape ({batch}, 4); got {tuple(boxes.shape)}.")
+        corner_labels = kinds.new_tensor(BOX_CORNER_LABELS).expand(batch, 2)
+        coords = torch.cat([coords, _in_full(boxes, device).reshape(batch, 2, 2)], dim=1)
+        kinds = torch.cat([kinds, corner_labels], dim=1)
+    return coords, kinds
+
+
+def _check_labelled_points(points: torch.Tensor, labels: torch.Tensor) -> None:
+    if points.ndim != 3 or points.shape[2] != 2 or labels.shape != points.shape[:2]:
+        raise ValueError(
+            "Points must have shape (B, N, 2) and labels (B, N); "
+            f"got {tuple(points.shape)} and {tuple(labels.shape)}."
+        )
+    allowed = (BACKGROUND_LABEL, FOREGROUND_LABEL, PADDING_LABEL)
+    if not sum(labels == label for label in allowed).all():
+        raise ValueError(
+            "Labels must be 1 (include), 0 (exclude) or -1 (no point); "
+            f"got {sorted(set(labels.flatten().tolist()))}."
+        )
+
+
+def _in_full(coords: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return coordinates in float32 at least: half precision has no 0.5 px beyond 1,024."""
+    return coords.to(device, torch.promote_types(coords.dtype, torch.float32))
 
 
 def _overlap(cells: torch.Tensor, start: torch.Tensor, end: torch.Tensor) -> torch.Tensor:

@@ -11,21 +11,16 @@ from torch import nn
 
 from mobilesam import official_layout
 from mobilesam.modeling.image_encoder import EMBED_DIM, EMBED_STRIDE, build_image_encoder, pad_to
+from mobilesam.modeling.layers import as_map, image_cells
 from mobilesam.modeling.mask_decoder import MaskDecoder
-from mobilesam.modeling.prompt_encoder import (
-    BACKGROUND_LABEL,
-    BOX_CORNER_LABELS,
-    FOREGROUND_LABEL,
-    PADDING_LABEL,
-    PromptEncoder,
-)
+from mobilesam.modeling.prompt_encoder import PromptEncoder, embed_prompts, join_prompts
 from mobilesam.modeling.transformer import ImageProjections
-from mobilesam.transforms import upscale_logits
+from mobilesam.transforms import LOW_RES_STRIDE, upscale_logits
 
 PIXEL_MEAN = (123.675, 116.28, 103.53)  # RGB, 0 to 255
 PIXEL_STD = (58.395, 57.12, 57.375)
 
-__all__ = ["ImageProjections", "Sam", "build_model"]
+__all__ = ["ImageProjections", "Sam", "build_model", "image_cells"]
 
 
 class Sam(nn.Module):
@@ -72,7 +67,9 @@ class Sam(nn.Module):
         self.shared = False
         self.image_encoder = build_image_encoder(encoder, image_size)
         self.image_encoder.img_size = image_size  # code written for SAM asks for it
-        self.prompt_encoder = PromptEncoder(EMBED_DIM, image_size, EMBED_STRIDE)
+        self.prompt_encoder = PromptEncoder(
+            EMBED_DIM, image_size, EMBED_STRIDE, draws_prompts=draws_prompts
+        )
         self.mask_decoder = MaskDecoder(EMBED_DIM)
         self.register_buffer("pixel_mean", torch.tensor(PIXEL_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(PIXEL_STD).view(3, 1, 1), persistent=False)
@@ -82,14 +79,49 @@ class Sam(nn.Module):
         """Where the model computes."""
         return self.pixel_mean.device
 
+    @property
+    def description(self) -> dict[str, str]:
+        """What a file must say beside the tensors for the model to be built again."""
+        return {
+            "encoder": self.encoder_name,
+            "image_size": str(self.image_size),
+            "pads_to_square": str(self.pads_to_square).lower(),
+            "draws_prompts": str(self.draws_prompts).lower(),
+        }
+
+    def _save_to_state_dict(
+        self, destination: dict[str, Any], prefix: str, keep_vars: bool
+    ) -> None:
+        """Let a state dict carry the description where PyTorch keeps versions of modules."""
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if hasattr(destination, "_metadata"):
+            destination._metadata.setdefault(prefix[:-1], {}).update(self.description)
+
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> Any:
-        """Load tensors in the official layout or ours."""
+        """Load tensors in the official layout or ours, saved before or after preparation.
+
+        Args:
+            state_dict: Tensors by name.
+            strict: Whether all must be there, and no others.
+            assign: Whether they become the model's own instead of being copied.
+
+        Raises:
+            RuntimeError: If the model is shared, or prepared for inference and they are not; or,
+                from PyTorch, if they do not fit.
+        """
         self._refuse_if_shared("given other weights")
         encoder = official_layout.encoder_of(state_dict)
-        if encoder is not None:
+        folded = official_layout.is_folded(dict(self.named_parameters()))
+        if encoder is not None and not folded:
             state_dict = official_layout.convert(state_dict, encoder)
+        elif encoder is not None and not official_layout.is_folded(state_dict):
+            raise RuntimeError(
+                f"{self.name} is prepared for inference, its BatchNorms folded into its "
+                "convolutions, and cannot take weights from before that; load them with "
+                "load_model(path) or sam_model_registry[...](checkpoint=path)."
+            )
         self.identity = uuid.uuid4().hex
         return super().load_state_dict(state_dict, strict, assign)
 
@@ -110,18 +142,29 @@ class Sam(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "shared": False}  # for copies and pickles
 
+    def embedding_size(self, input_size: tuple[int, int]) -> tuple[int, int]:
+        """Return the (h, w) cells for a picture of (height, width) pixels in the input frame."""
+        height, width = (self.image_size,) * 2 if self.pads_to_square else input_size
+        return -(-height // EMBED_STRIDE), -(-width // EMBED_STRIDE)
+
     def preprocess(self, pixels: torch.Tensor) -> torch.Tensor:
         """Normalise (B, 3, h, w) RGB pixels in 0..255 and pad them to what the encoder takes."""
         pixels = (pixels - self.pixel_mean) / self.pixel_std
-        height, width = pixels.shape[-2:]
-        if self.pads_to_square:
-            return pad_to(pixels, self.image_size, self.image_size)
-        return pad_to(pixels, _round_up(height), _round_up(width))
+        cells = self.embedding_size((pixels.shape[-2], pixels.shape[-1]))
+        return pad_to(pixels, cells[0] * EMBED_STRIDE, cells[1] * EMBED_STRIDE)
 
     def encode_image(self, pixels: torch.Tensor) -> torch.Tensor:
         """Encode (B, 3, h, w) RGB pixels in 0..255 into a (B, 256, h', w') image embedding."""
         pixels = self.preprocess(pixels).contiguous(memory_format=torch.channels_last)
         return self.image_encoder(pixels)
+
+    def _check_mask(self, mask: torch.Tensor | None, grid: tuple[int, int]) -> None:
+        expected = tuple(side * EMBED_STRIDE // LOW_RES_STRIDE for side in grid)
+        if mask is not None and (mask.shape[1] != 1 or tuple(mask.shape[2:]) != expected):
+            raise ValueError(
+                f"Masks must be low-res logits of this picture, (B, 1, {expected[0]}, "
+                f"{expected[1]}); got {tuple(mask.shape)}."
+            )
 
     def project_image(self, features: torch.Tensor) -> ImageProjections | None:
         """Compute once what each click on (B, 256, h, w) features without a mask would repeat.
@@ -156,17 +199,14 @@ class Sam(nn.Module):
             output, 1 to 3 the multimask output.
         """
         grid = (features.shape[-2], features.shape[-1])
-        pe = self.prompt_encoder.dense_pe(*grid)
-        sparse = self.prompt_encoder.sparse(coords, labels)
-        if self.draws_prompts:
-            drawn = self.prompt_encoder.draw(coords, labels, grid)
-            mask_input = drawn if mask_input is None else mask_input + drawn
-        if mask_input is None:
-            dense = self.prompt_encoder.no_mask()
-        else:
-            dense, projections = self.prompt_encoder.dense(mask_input), None
-        image = image_cells(features) + dense
-        return self.mask_decoder(image, pe, sparse, grid, projections)
+        self._check_mask(mask_input, grid)
+        sparse, dense = embed_prompts(
+            self.prompt_encoder, coords, labels, mask_input, grid, self.draws_prompts
+        )
+        if mask_input is not None or self.draws_prompts:
+            projections = None
+        pe = as_map(self.prompt_encoder.dense_pe(*grid), grid)
+        return self.mask_decoder(features, pe, sparse, dense, None, projections)
 
     def postprocess_masks(
         self, masks: torch.Tensor, input_size: tuple[int, int], original_size: tuple[int, int]
@@ -200,6 +240,7 @@ class Sam(nn.Module):
                 record.get("point_labels"),
                 record.get("boxes"),
                 record.get("mask_inputs"),
+                self.device,
             )
             low_res, iou = self.decode_masks(
                 self.encode_image(image[None]), coords, labels, record.get("mask_inputs")
@@ -211,70 +252,6 @@ class Sam(nn.Module):
             masks = logits > self.mask_threshold
             results.append({"masks": masks, "iou_predictions": iou, "low_res_logits": low_res})
         return results
-
-
-def join_prompts(
-    points: torch.Tensor | None,
-    labels: torch.Tensor | None,
-    boxes: torch.Tensor | None,
-    masks: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Join SAM's batched prompts to the labelled points that ``Sam.decode_masks`` takes.
-
-    Args:
-        points: (B, N, 2) x, y in the input frame.
-        labels: (B, N) 1 or 0, or -1 for a row that is no point.
-        boxes: (B, 4) in the input frame.
-        masks: (B, 1, l, l') or one for all, (1, 1, l, l').
-
-    Returns:
-        (B, N', 2) coordinates and (B, N') labels. As in SAM, a padding point stands behind points
-        that no box accompanies, and N' is 0 where masks are the only prompts.
-
-    Raises:
-        ValueError: If there is no prompt, points come without labels, or shapes or labels are
-            wrong.
-    """
-    if (points is None) != (labels is None):
-        raise ValueError("Points and labels belong together: give both or neither.")
-    known = next((prompt for prompt in (points, boxes, masks) if prompt is not None), None)
-    if known is None:
-        raise ValueError("No prompt was given; expected points, boxes or masks.")
-    batch = len(known)
-    if masks is not None and (masks.ndim != 4 or len(masks) not in (1, batch)):
-        raise ValueError(
-            f"masks must have shape ({batch}, 1, l, l'), one for each prompt; "
-            f"got {tuple(masks.shape)}."
-        )
-    coords = known.new_zeros((batch, 0, 2))
-    kinds = torch.zeros((batch, 0), dtype=torch.long, device=known.device)
-    if points is not None and labels is not None:
-        _check_labelled_points(points, labels)
-        coords, kinds = points, labels.long()
-        if boxes is None:
-            coords = torch.cat([coords, coords.new_zeros((batch, 1, 2))], dim=1)
-            kinds = torch.cat([kinds, kinds.new_full((batch, 1), PADDING_LABEL)], dim=1)
-    if boxes is not None:
-        if boxes.numel() != batch * 4:
-            raise ValueError(f"boxes must have shape ({batch}, 4); got {tuple(boxes.shape)}.")
-        corner_labels = kinds.new_tensor(BOX_CORNER_LABELS).expand(batch, 2)
-        coords = torch.cat([coords, boxes.reshape(batch, 2, 2)], dim=1)
-        kinds = torch.cat([kinds, corner_labels], dim=1)
-    return coords, kinds
-
-
-def _check_labelled_points(points: torch.Tensor, labels: torch.Tensor) -> None:
-    if points.ndim != 3 or points.shape[2] != 2 or labels.shape != points.shape[:2]:
-        raise ValueError(
-            "Points must have shape (B, N, 2) and labels (B, N); "
-            f"got {tuple(points.shape)} and {tuple(labels.shape)}."
-        )
-    allowed = (BACKGROUND_LABEL, FOREGROUND_LABEL, PADDING_LABEL)
-    if not sum(labels == label for label in allowed).all():
-        raise ValueError(
-            "Labels must be 1 (include), 0 (exclude) or -1 (no point); "
-            f"got {sorted(set(labels.flatten().tolist()))}."
-        )
 
 
 def build_model(
@@ -289,12 +266,3 @@ def build_model(
     """Build a model with untrained weights, in evaluation mode; see ``Sam`` for the arguments."""
     model = Sam(name or encoder, encoder, image_size, pads_to_square, draws_prompts, metadata)
     return model.eval()
-
-
-def image_cells(features: torch.Tensor) -> torch.Tensor:
-    """Turn (B, C, h, w) into (B, h * w, C)."""
-    return features.flatten(2).transpose(1, 2)
-
-
-def _round_up(pixels: int) -> int:
-    return (pixels + EMBED_STRIDE - 1) // EMBED_STRIDE * EMBED_STRIDE

@@ -1,0 +1,182 @@
+"""Code written for Ultralytics' ``SAM`` runs after changing an import."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mobilesam import SAM, EverythingOptions, generate, simple_api
+from mobilesam.masks import mask_iou, mask_to_box
+from mobilesam.modeling import Sam
+from tests.conftest import disk_photo
+
+
+@pytest.mark.parametrize(
+    ("prompt", "objects"),
+    [
+        ({"points": [80, 45]}, 1),
+        ({"points": [80, 45], "labels": [1]}, 1),
+        ({"points": [80, 45], "labels": 1}, 1),
+        ({"points": np.array([80, 45])}, 1),
+        ({"points": [[80, 45], [20, 20]]}, 2),
+        ({"points": [[80, 45], [20, 20]], "labels": [1, 0]}, 2),
+        ({"points": [[[80, 45], [20, 20]]], "labels": [[1, 0]]}, 1),
+        ({"points": [[[80, 45], [20, 20]]], "labels": [1, 0]}, 1),
+        ({"bboxes": [10, 10, 60, 60]}, 1),
+        ({"bboxes": [[10, 10, 60, 60], [20, 20, 80, 80]]}, 2),
+        ({"bboxes": torch.tensor([[10.0, 10, 60, 60], [20, 20, 80, 80]])}, 2),
+        ({"bboxes": [torch.tensor([10.0, 10, 60, 60]), np.array([20, 20, 80, 80])]}, 2),
+        ({"points": torch.tensor([[80, 45], [20, 20]]), "labels": torch.tensor([1, 0])}, 2),
+        ({"points": [np.array([80, 45]), np.array([20, 20])], "labels": np.array([1, 1])}, 2),
+    ],
+)
+def test_ultralytics_nesting(
+    simple: SAM, noise_photo: np.ndarray, prompt: dict, objects: int
+) -> None:
+    (result,) = simple.predict(noise_photo, **prompt)
+    assert len(result) == objects
+    assert result.masks.data.shape == (objects, 90, 160)
+    assert result.boxes.xyxy.shape == (objects, 4)
+    assert result.boxes.conf.shape == (objects,)
+
+
+def test_boxes_are_decoded_in_one_call(
+    simple: SAM, noise_photo: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boxes = [[10, 10, 60, 60], [20, 20, 80, 80], [70, 20, 150, 80]]
+    alone = [simple.predict(noise_photo, bboxes=box)[0] for box in boxes]
+    calls = []
+    predict = simple._predictor.predict
+    monkeypatch.setattr(
+        simple._predictor, "predict", lambda *a, **k: calls.append(k) or predict(*a, **k)
+    )
+    (together,) = simple.predict(noise_photo, bboxes=boxes)
+    assert len(calls) == 1
+    for index, single in enumerate(alone):
+        assert (together.masks.data[index] != single.masks.data[0]).float().mean() < 0.001
+        torch.testing.assert_close(together.boxes.conf[index], single.boxes.conf[0])
+
+
+def test_the_photo_of_a_result_is_ones_own(simple: SAM, noise_photo: np.ndarray) -> None:
+    for source in (noise_photo, Image.fromarray(noise_photo)):
+        (result,) = simple.predict(source, points=[80, 45])
+        before = noise_photo.copy()
+        result.orig_img[:] = 0
+        np.testing.assert_array_equal(noise_photo, before)
+
+
+@pytest.mark.parametrize(
+    ("asked", "loaded"),
+    [
+        ("mobile_sam.pt", "mobile_sam"),
+        ("sam_b.pt", "sam_vit_b"),
+        ("sam_l", "sam_vit_l"),
+        ("embedded", "embedded"),
+        ("other.pt", "other.pt"),
+    ],
+)
+def test_names_known_from_ultralytics(
+    asked: str, loaded: str, small_model: Sam, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = []
+    monkeypatch.setattr(simple_api, "load_model", lambda name, _: names.append(name) or small_model)
+    SAM(asked)
+    assert names == [loaded]
+
+
+def test_a_result_can_be_shown_and_saved(simple: SAM, tmp_path: Path) -> None:
+    photo, _ = disk_photo(90, 160, (80, 45), 30)
+    path = tmp_path / "photo.png"
+    Image.fromarray(photo).save(path)
+    (result,) = simple(path, points=[80, 45])
+    assert result.path == str(path)
+    assert result.orig_shape == (90, 160)
+    assert set(result.speed) == {"encode", "decode"}
+    plotted = result.plot()
+    assert plotted.shape == photo.shape
+    assert (plotted != photo).any()
+    saved = result.save(tmp_path / "plotted.png")
+    np.testing.assert_array_equal(np.asarray(Image.open(saved)), plotted)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [
+        ({"labels": [1]}, "labels were given without points"),
+        ({"points": []}, "empty"),
+        ({"points": [1, 1], "bboxes": [0, 0, 5, 5]}, "either points or bboxes"),
+        ({"points": [[1, 1], [2, 2]], "labels": [1]}, "nested like points"),
+        ({"bboxes": [0, 0, 5, 5], "labels": [1]}, "belong to points"),
+        ({"points": [1, 1], "conf_thres": 0.5}, "conf_thres is for a search without prompts"),
+        ({"points_stride": 0}, "points_per_side must be at least 1"),
+    ],
+)
+def test_bad_ultralytics_prompts(
+    simple: SAM, noise_photo: np.ndarray, prompt: dict, words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        simple.predict(noise_photo, **prompt)
+
+
+def test_without_a_prompt_everything_is_segmented(simple: SAM) -> None:
+    photo, truth = disk_photo(90, 160, (45, 80), 30)
+    (result,) = simple(photo, points_stride=5)
+    records = list(generate(simple._predictor, photo, _options(simple, points_per_side=5)))
+    assert len(result) == len(result.masks) == len(result.boxes) == len(records) > 0
+    assert result.masks.data.shape == (len(records), 90, 160)
+    assert max(mask_iou(mask, truth) for mask in result.masks) > 0.8
+    for mask, whole, box, score, record in zip(
+        result.masks,
+        result.masks.data.numpy(),
+        result.boxes.xyxy.tolist(),
+        result.boxes.conf.tolist(),
+        records,
+        strict=True,
+    ):
+        np.testing.assert_array_equal(mask, record.mask())
+        np.testing.assert_array_equal(whole, record.mask())
+        assert tuple(box) == mask_to_box(mask)
+        assert score == pytest.approx(record.predicted_iou)
+    assert (result.plot() != photo).any()
+
+
+def test_settings_of_a_search_have_ultralytics_names(
+    simple: SAM, noise_photo: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(simple_api, "generate", lambda *words: asked.append(words[1:]) or [])
+    (result,) = simple.predict(
+        noise_photo,
+        points_stride=7,
+        points_batch_size=3,
+        conf_thres=0.4,
+        crop_downscale_factor=2,
+        crop_n_layers=1,
+        fast=True,
+    )
+    image, options = asked[0]
+    np.testing.assert_array_equal(image, noise_photo)  # not its embedding: crops are wanted
+    assert (options.points_per_side, options.points_per_batch) == (7, 3)
+    assert (options.pred_iou_thresh, options.crop_n_points_downscale_factor) == (0.4, 2)
+    assert (options.crop_n_layers, options.fast) == (1, True)
+    assert len(result) == 0
+    assert result.masks.data.shape == (0, 90, 160)
+    assert result.boxes.xyxy.shape == (0, 4)
+    np.testing.assert_array_equal(result.plot(), noise_photo)
+    simple.predict(noise_photo, point_grids=[np.array([[0.5, 0.5]])])
+    assert asked[1][1].points_per_side is None
+    with pytest.raises(TypeError, match=r"SAM\.predict takes points, .*; got imgsz"):
+        simple.predict(noise_photo, imgsz=640)
+
+
+def _options(simple: SAM, **chosen: int) -> EverythingOptions:
+    return EverythingOptions.for_model(simple.model, **chosen)
+
+
+@pytest.fixture(scope="module")
+def simple() -> SAM:
+    return SAM("embedded")
