@@ -1,6 +1,6 @@
 """MobileSAM's architecture on a GPU, SAM ViT-H's beside it, and whether fast paths keep the masks.
 
-``python -m benchmarks.gpu`` prints three Markdown tables and one line of JSON. Without an NVIDIA
+``python -m benchmarks.gpu`` prints four Markdown tables and one line of JSON. Without an NVIDIA
 GPU it says so and leaves the cells empty; ``--device cpu --quick`` runs all its code on a CPU, on
 tiny pictures, to show that it works, and its numbers mean nothing.
 """
@@ -20,8 +20,9 @@ import torch
 from PIL import Image
 
 from benchmarks.common import ROOT
+from benchmarks.gpu_many import measure_many
 from benchmarks.gpu_paths import MODES, PRECISIONS, ModelPath, in_precision, median_ms
-from benchmarks.gpu_results import NAMES, QUICK, MaskAgreement, Settings, Speed, report
+from benchmarks.gpu_results import NAMES, QUICK, Many, MaskAgreement, Settings, Speed, report
 from mobilesam import MODELS, available, load_model
 from mobilesam.masks import mask_iou
 from mobilesam.modeling import Sam, build_model, prepare_for_inference
@@ -109,18 +110,24 @@ def _free() -> None:
         torch.cuda.empty_cache()
 
 
-def measure_speeds(settings: Settings, device: torch.device) -> tuple[list[Speed], dict[str, str]]:
-    """Time every path of every architecture; returns also whose weights each had."""
-    speeds, weights = [], {}
+def measure_speeds(
+    settings: Settings, device: torch.device
+) -> tuple[list[Speed], dict[str, str], list[Many]]:
+    """Time every path of every architecture; also whose weights each had, and many prompts."""
+    speeds, weights, many = [], {}, []
     for architecture in settings.architectures:
         model, weights[architecture] = load(architecture, settings.image_size, device)
         for precision, mode in paths(architecture, settings):
             speeds.append(measure_speed(model, architecture, precision, mode, settings))
             _say(speeds[-1])
             _free()
+        if architecture == MOBILE_SAM:  # the decoder is the same in all
+            for result in measure_many(model, architecture, settings):
+                many.append(result)
+                _say(result)
         del model
         _free()
-    return speeds, weights
+    return speeds, weights, many
 
 
 def example_prompts(
@@ -202,7 +209,7 @@ def compare_all_masks(settings: Settings, device: torch.device) -> list[MaskAgre
     return results
 
 
-def _say(result: Speed | MaskAgreement) -> None:
+def _say(result: Speed | Many | MaskAgreement) -> None:
     """Tell a result as soon as it is there: a run that is cut off has not been in vain."""
     print(json.dumps(asdict(result)), file=sys.stderr, flush=True)
 
@@ -229,7 +236,7 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
 
 def nothing_measured(
     settings: Settings,
-) -> tuple[list[Speed], dict[str, str], list[MaskAgreement]]:
+) -> tuple[list[Speed], dict[str, str], list[Many], list[MaskAgreement]]:
     """Return the results of a machine without a GPU: the tables' rows, without numbers."""
     speeds = [
         Speed(architecture, *path)
@@ -237,7 +244,7 @@ def nothing_measured(
         for path in paths(architecture, settings)
     ]
     agreements = [MaskAgreement("embedded", *path) for path in compared_paths(settings)]
-    return speeds, {}, agreements
+    return speeds, {}, [], agreements
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -260,8 +267,10 @@ def main(words: Sequence[str] | None = None) -> int:
     place = torch.cuda.get_device_name(device) if device.type == "cuda" else "the CPU"
     if device.type == "cuda":
         place += f", CUDA {torch.version.cuda}"
-    speeds, weights = measure_speeds(settings, device)
-    report(settings, place, speeds, weights, compare_all_masks(settings, device))
+        if device.index is not None:
+            torch.cuda.set_device(device)  # events, streams and graphs are the current device's
+    measured = measure_speeds(settings, device)
+    report(settings, place, *measured, compare_all_masks(settings, device))
     return 0
 
 

@@ -121,7 +121,7 @@ class ModelPath:
 def _on(call: Call, device: torch.device) -> Call:
     """Let ``call`` make its tensors on ``device``.
 
-    timm's SAM makes some on the CPU, and a copy from there cannot be captured.
+    A copy from the CPU cannot be captured.
     """
 
     def on_device(*inputs: torch.Tensor) -> Any:

@@ -29,6 +29,8 @@ class Settings:
         batch: Pictures at once for the throughput.
         rounds: Timed calls.
         photos: Example photos on which masks are compared.
+        boxes: In one call.
+        points_per_side: Of everything mode's grid.
     """
 
     architectures: tuple[str, ...] = ("tiny_vit", "sam_vit_h")
@@ -38,6 +40,8 @@ class Settings:
     batch: int = 16
     rounds: int = 30
     photos: int = 8
+    boxes: int = 100
+    points_per_side: int = 32
 
 
 QUICK = Settings(
@@ -47,6 +51,8 @@ QUICK = Settings(
     batch=2,
     rounds=2,
     photos=1,
+    boxes=9,
+    points_per_side=2,
 )
 
 
@@ -72,6 +78,23 @@ class Speed:
     decoder_ms: float | None = None
     pipeline_ms: float | None = None
     images_per_s: float | None = None
+    problem: str = ""
+
+
+@dataclass
+class Many:
+    """What many prompts took against one picture, eager and in fp32.
+
+    Attributes:
+        architecture: The image encoder's name.
+        what: The prompts, and how they were decoded.
+        ms: All of them; None where it was not measured.
+        problem: Why not.
+    """
+
+    architecture: str
+    what: str
+    ms: float | None = None
     problem: str = ""
 
 
@@ -165,6 +188,7 @@ def report(
     place: str,
     speeds: Sequence[Speed],
     weights: dict[str, str],
+    many: Sequence[Many],
     agreements: Sequence[MaskAgreement],
 ) -> None:
     """Print the tables, and all of it as one line of JSON."""
@@ -189,6 +213,11 @@ def report(
         paper_rows(speeds, settings),
     )
     print_table(
+        f"Many prompts, one picture, eager fp32, {place}",
+        ["architecture", "what", "ms"],
+        [[NAMES[result.architecture], result.what, _cell(result.ms, 1)] for result in many],
+    )
+    print_table(
         f"Masks of each path against eager fp32, {place}: {settings.photos} photos, 10 prompts "
         "each, real weights",
         ["model", "precision", "path", "masks", "mean IoU", "lowest", f"mean ≥ {LEAST_IOU}"],
@@ -197,6 +226,9 @@ def report(
     for result in (*speeds, *agreements):
         if result.problem:
             print(f"{result.precision} {result.mode}: {result.problem}")
+    for result in many:
+        if result.problem:
+            print(f"{result.what}: {result.problem}")
     content = {
         "machine": machine(),
         "device": place,
@@ -206,6 +238,7 @@ def report(
         "weights": weights,
         "paper_ms": PAPER_MS,
         "speed": [asdict(speed) for speed in speeds],
+        "many": [asdict(result) for result in many],
         "agreement": [asdict(result) for result in agreements],
     }
     print(json.dumps(content))

@@ -21,6 +21,7 @@ import torch
 
 from mobilesam import __version__
 from mobilesam.checkpoints import cache_folder
+from mobilesam.files import sha256_of
 from mobilesam.modeling.timm_import import timm
 
 LOGGER = logging.getLogger(__name__)
@@ -73,7 +74,7 @@ def _build(folder: Path, build: Callable[[Path], None]) -> Path:
     part = Path(tempfile.mkdtemp(".part", f"{folder.name}.", folder.parent))
     try:
         build(part / MODEL_FILE)
-        sums = [f"{_sha256_of(path)}  {path.name}\n" for path in sorted(part.iterdir())]
+        sums = [f"{sha256_of(path)}  {path.name}\n" for path in sorted(part.iterdir())]
         (part / SUMS_FILE).write_text("".join(sums))
         if folder.exists():
             shutil.rmtree(folder)
@@ -84,7 +85,7 @@ def _build(folder: Path, build: Callable[[Path], None]) -> Path:
 
 
 def _folder_of(checkpoint: Path) -> Path:
-    made_of = (_sha256_of(checkpoint), __version__, torch.__version__, timm.__version__)
+    made_of = (sha256_of(checkpoint), __version__, torch.__version__, timm.__version__)
     key = hashlib.sha256(repr((*made_of, OPSET, FORMAT)).encode()).hexdigest()[:32]
     return cache_folder() / "exported" / key
 
@@ -93,12 +94,7 @@ def _verified(folder: Path) -> Path | None:
     try:
         lines = (folder / SUMS_FILE).read_text().splitlines()
         sums = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
-        whole = all(_sha256_of(folder / name) == digest for name, digest in sums.items())
+        whole = all(sha256_of(folder / name) == digest for name, digest in sums.items())
     except (OSError, ValueError):  # not there, or no such file as we write
         return None
     return folder / MODEL_FILE if whole and MODEL_FILE in sums else None
-
-
-def _sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

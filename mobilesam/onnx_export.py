@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +19,6 @@ from mobilesam import __version__
 from mobilesam.modeling import Sam
 from mobilesam.modeling.image_encoder import EMBED_DIM, EMBED_STRIDE
 from mobilesam.modeling.sam import image_cells
-from mobilesam.modeling.timm_import import timm
 from mobilesam.onnx_files import to_onnx, write
 from mobilesam.transforms import LOW_RES_STRIDE
 
@@ -211,33 +208,15 @@ def encoder_to_onnx(model: Sam, opset: int, *, raw_pixels: bool = True) -> onnx.
     else:
         height, width = cells // 2 * EMBED_STRIDE, (cells // 2 - 1) * EMBED_STRIDE
         shape = {2: "height", 3: "width"}
-    with _written_out_attention(model.image_encoder):
-        return to_onnx(
-            _Encoder(model) if raw_pixels else model.image_encoder,
-            {"pixels": torch.zeros(1, 3, height, width, device=model.device)},
-            [shape],
-            ["image_embeddings"],
-            opset,
-            _properties(model, "image encoder"),
-            ENCODER_NOTES,
-        )
-
-
-@contextmanager
-def _written_out_attention(encoder: nn.Module) -> Iterator[None]:
-    """Let SAM's ViT take its attention step by step: the exporter knows the fused one only in 4-D.
-
-    Whoever uses the model meanwhile gets the same from it, only slower.
-    """
-    sam_attention = timm.models.vision_transformer_sam.Attention
-    fused = [m for m in encoder.modules() if isinstance(m, sam_attention) and m.fused_attn]
-    for module in fused:
-        module.fused_attn = False  # type: ignore[misc]  # final for TorchScript only
-    try:
-        yield
-    finally:
-        for module in fused:
-            module.fused_attn = True  # type: ignore[misc]
+    return to_onnx(
+        _Encoder(model) if raw_pixels else model.image_encoder,
+        {"pixels": torch.zeros(1, 3, height, width, device=model.device)},
+        [shape],
+        ["image_embeddings"],
+        opset,
+        _properties(model, "image encoder"),
+        ENCODER_NOTES,
+    )
 
 
 def decoder_to_onnx(model: Sam, opset: int, *, single_mask: bool) -> onnx.ModelProto:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 
@@ -20,6 +22,50 @@ def test_the_innermost_pixel_equals_brute_force(seed: int, share: float) -> None
         depths[row, column] = ((outside - (row, column)) ** 2).sum(1).min()
     row, column = np.unravel_index(depths.argmax(), depths.shape)  # the first in reading order
     assert innermost_and_depth(region) == ((column, row), depths.max())
+
+
+def depths_of(region: np.ndarray) -> np.ndarray:
+    """Squared distances to the nearest pixel outside, from every pixel to every one of its row."""
+    height, width = region.shape
+    padded = np.pad(region, 1)
+    up = np.zeros(padded.shape, int)  # the way up or down that is shorter
+    for row in range(1, height + 1):
+        up[row] = np.where(padded[row], up[row - 1] + 1, 0)
+    down = np.zeros(padded.shape, int)
+    for row in range(height, 0, -1):
+        down[row] = np.where(padded[row], down[row + 1] + 1, 0)
+    vertical = np.minimum(up, down)[1:-1] ** 2  # (h, w + 2)
+    sideways = (np.arange(1, width + 1)[:, None] - np.arange(width + 2)) ** 2  # (w, w + 2)
+    return (vertical[:, None] + sideways).min(axis=2)
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_the_innermost_pixel_of_large_regions(seed: int) -> None:
+    """Regions with wide parts, narrow ones and holes; ties go to the first in reading order."""
+    random = np.random.default_rng(seed)
+    height, width = random.integers(60, 140, 2)
+    y, x = np.mgrid[:height, :width]
+    angle, share = random.uniform(0, np.pi), random.choice([1.0, 0.999, 0.99, 0.8])
+    across = (x - width / 2) * np.cos(angle) + (y - height / 2) * np.sin(angle)
+    shapes = (
+        np.abs(across) < random.integers(4, 50),  # a band
+        across % 37 < random.integers(8, 36),  # stripes
+        (x - width / 2) ** 2 + 2 * (y - height / 2) ** 2 < 45**2,
+        np.ones((height, width), bool),
+    )
+    region = shapes[seed % 4] & (random.random((height, width)) < share)
+    depths = depths_of(region)
+    row, column = np.unravel_index(depths.argmax(), depths.shape)
+    assert innermost_and_depth(region) == ((column, row), depths.max())
+
+
+def test_no_large_mask_takes_long() -> None:
+    """By the processor's clock, in one thread; ten seconds once for a mask with pinholes."""
+    region = np.ones((2250, 1500), bool)
+    region[::50, ::50] = False
+    start = time.process_time()
+    innermost_and_depth(region)
+    assert time.process_time() - start < 4  # 0.7 where it was written
 
 
 def test_the_innermost_pixel_of_a_square() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 
 from mobilesam import rle
+from mobilesam.training import sa1b
 from mobilesam.training.augment import draw_patch
 from mobilesam.training.data import PhotoBatches, TrainingBatches, training_loader
 from mobilesam.training.data_config import DataConfig
@@ -91,6 +93,28 @@ def test_photos_lie_in_folders_below(tmp_path: Path) -> None:
     assert [s.key for s in source.samples] == ["b/sa_1", "sa_000020/sa_1", "sa_000020/sa_2"]
     assert [s.index for s in source.samples] == [0, 1, 2]
     assert len(source.objects(source.samples[1])) == 3
+
+
+def test_of_a_huge_folder_only_what_is_wanted_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_sa1b(tmp_path / "b", photos=3, val=0)
+    (tmp_path / "b/sa_2.jpg").write_bytes(b"no picture")
+    for number in range(1000, 1600):
+        (tmp_path / f"b/sa_{number}.jpg").hardlink_to(tmp_path / "b/sa_1.jpg")
+    opened, walks = [], []
+    size_of, walk = sa1b._size_of, os.walk
+    monkeypatch.setattr(sa1b, "_size_of", lambda path: opened.append(path) or size_of(path))
+    monkeypatch.setattr(os, "walk", lambda *args: walks.append(args) or walk(*args))
+    monkeypatch.setattr(sa1b, "HEADERS_IN_A_ROW", 2)
+    limited = open_source(tmp_path, "train", 4)
+    assert len(limited) == 4 and len(opened) < 10 and len(walks) == 1
+    monkeypatch.setattr(sa1b, "HEADERS_IN_A_ROW", 256)
+    assert limited.samples == open_source(tmp_path, "train").samples[:4]
+    config = DataConfig(data=str(tmp_path), limit=3, **SMALL)
+    opened.clear()
+    monkeypatch.setattr(sa1b, "HEADERS_IN_A_ROW", 2)
+    assert len(TrainingBatches(config, seed=0).samples) == 3 and len(opened) < 10
 
 
 def test_uncompressed_counts_are_read_as_well(tmp_path: Path) -> None:

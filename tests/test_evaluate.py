@@ -18,6 +18,7 @@ from mobilesam.training.evaluate import (
     calibration,
     counted_masks,
     evaluate,
+    evaluate_photos,
     measure_photo,
     summarise,
 )
@@ -105,6 +106,18 @@ def test_a_photo_that_cannot_be_read_is_left_out(small_model: Sam) -> None:
     photos = {"a-1": Masks([mask]), "a-2": None, "a-3": Masks([mask, ~mask]), "a-4": Masks([])}
     rows = evaluate(small_model, Photos(photos, (96, 128)))
     assert [(r.key, r.index) for r in rows] == [("a-1", 0), ("a-3", 0), ("a-3", 1)]
+
+
+def test_threads_measure_the_same_in_the_same_order(small_model: Sam, tmp_path: Path) -> None:
+    source = open_source(write_shards(tmp_path, "val", photos=5), "val")
+    alone, together = (
+        [[(r.key, r.index) for r in rows] for rows in measured]
+        for measured in (
+            evaluate_photos(small_model, source, source.samples),
+            evaluate_photos(small_model, source, source.samples, threads=3),
+        )
+    )
+    assert together == alone and len(alone) == 5 and all(alone)
 
 
 def test_the_summary_counts_each_mask_once() -> None:

@@ -67,7 +67,24 @@ def test_a_quick_run_on_the_cpu_goes_all_the_way(
     assert all(0.9 < result["mean_iou"] <= 1 for result in measured)
     assert "bf16 CUDA graph: CUDA graphs need a CUDA device" in captured.out
     told = [json.loads(line) for line in captured.err.splitlines() if line.startswith("{")]
-    assert len(told) == len(content["speed"]) + len(content["agreement"])
+    assert len(told) == sum(len(content[part]) for part in ("speed", "many", "agreement"))
+    assert all(result["ms"] > 0 and not result["problem"] for result in content["many"])
+    names = [result["what"].split(",")[0] for result in content["many"]]
+    assert names == ["9 boxes in one call", "4 points", "4 points", "everything mode"]
+
+
+@pytest.mark.parametrize(("words", "chosen"), [(["--device", "cuda:1"], ["cuda:1"]), ([], [])])
+def test_the_gpu_that_was_named_is_the_current_one(
+    monkeypatch: pytest.MonkeyPatch, words: list[str], chosen: list[str]
+) -> None:
+    current = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: current.append(str(device)))
+    monkeypatch.setattr(gpu, "measure_speeds", lambda *_: ([], {}, []))
+    monkeypatch.setattr(gpu, "compare_all_masks", lambda *_: [])
+    assert gpu.main(words) == 0
+    assert current == chosen
 
 
 @pytest.mark.parametrize("draws_prompts", [False, True])

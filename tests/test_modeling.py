@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
@@ -9,6 +11,8 @@ from mobilesam.modeling import build_model, prepare_for_inference
 from mobilesam.modeling.image_encoder import build_image_encoder
 from mobilesam.modeling.mask_decoder import _spread
 from mobilesam.modeling.prompt_encoder import DRAWN_LOGIT, PromptEncoder
+from mobilesam.modeling.sam_attention import RelativeAttention
+from mobilesam.modeling.timm_import import timm
 from mobilesam.registry import MODELS
 
 
@@ -79,6 +83,64 @@ def test_written_out_attention_equals_the_fused_one() -> None:
             module.fused_attn = False
     written_out, _ = model.decode_masks(features, coords, labels)
     torch.testing.assert_close(written_out, fused, atol=1e-5, rtol=0)
+
+
+def relative_attention(side: int) -> tuple[torch.nn.Module, RelativeAttention]:
+    """Return timm's attention with lively weights, and ours of the same weights."""
+    original = timm.models.vision_transformer_sam.Attention(
+        32, num_heads=2, use_rel_pos=True, input_size=(side, side)
+    )
+    for table in (original.rel_pos_h, original.rel_pos_w):
+        torch.nn.init.normal_(table)
+    return original, RelativeAttention(copy.deepcopy(original))
+
+
+@pytest.mark.parametrize(
+    ("way", "size"),
+    [
+        ("fused", (7, 7)),
+        ("fused", (4, 6)),  # not the attention's own: positions are interpolated
+        ("written out", (7, 7)),
+        ("written out", (4, 6)),
+        ("lengthened", (7, 7)),  # what a GPU does in half precision
+    ],
+)
+def test_sams_attention_equals_timms(
+    way: str, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    original, ours = relative_attention(7)
+    assert list(ours.state_dict()) == list(original.state_dict())
+    assert [n for n, _ in ours.named_parameters()] == [n for n, _ in original.named_parameters()]
+    ours.fused_attn = way != "written out"
+    if way == "lengthened":
+        monkeypatch.setattr(ours, "_lengthens", lambda *_: True)
+    x = torch.randn(3, *size, 32)
+    results = []
+    for attention in (original, ours):
+        x.grad = None
+        x.requires_grad_()
+        out = attention(x)
+        out.square().sum().backward()
+        results.append([out, x.grad, attention.rel_pos_h.grad, attention.qkv.weight.grad])
+    for got, expected in zip(results[1], results[0], strict=True):
+        assert expected.abs().max() > 0.01
+        torch.testing.assert_close(got, expected, atol=2e-4, rtol=1e-4)
+
+
+def test_sams_attention_can_be_lengthened_in_half_precision(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch.manual_seed(0)
+    original, ours = relative_attention(14)
+    x = torch.randn(2, 14, 14, 32)
+    monkeypatch.setattr(ours, "_lengthens", lambda *_: True)
+    with torch.no_grad():
+        expected = original(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            halves = original(x), ours(x)
+    errors = [(half.float() - expected).norm() / expected.norm() for half in halves]
+    assert errors[1] < 0.02 and errors[1] < 1.5 * errors[0]
 
 
 @pytest.mark.parametrize("points", [1, 9, 10, 40])  # 14 tokens are folded, 15 are not

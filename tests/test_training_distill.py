@@ -16,7 +16,7 @@ from mobilesam.modeling import build_model
 from mobilesam.training import embedding_cache
 from mobilesam.training.checkpointing import load_state, read_metadata, save_model
 from mobilesam.training.config import DistillConfig
-from mobilesam.training.distill import DistillRun, fill_outside
+from mobilesam.training.distill import DistillRun, DistillStep, fill_outside
 from mobilesam.training.embedding_cache import CacheIndex, EmbeddingCache
 from mobilesam.training.initialise import initialise_decoder
 from mobilesam.training.sources import open_source
@@ -80,6 +80,31 @@ def test_the_cache_holds_what_the_teacher_says_of_each_photo(
             squeezed = np.array(photo.resize((64, 64), Image.Resampling.BILINEAR))
             expected = Predictor(model).encode(squeezed).features[0]
             torch.testing.assert_close(embedding.float(), expected, rtol=2e-3, atol=2e-3)
+
+
+def test_the_cache_is_filled_in_the_precision_of_the_run(
+    data: Path, teacher: Path, tmp_path: Path
+) -> None:
+    stored = {}
+    for precision in ("fp32", "bf16"):
+        cache = tmp_path / precision
+        DistillRun(config_for(data, tmp_path, teacher, cache=str(cache), precision=precision))
+        stored[precision] = load_file(cache / "shard-00000.safetensors")["0"].float()
+    off = (stored["bf16"] - stored["fp32"]).norm() / stored["fp32"].norm()
+    assert 1e-4 < off < 0.05  # bf16 keeps 8 bits of a number
+    with pytest.raises(ValueError, match="in precision; name another cache"):
+        cache = str(tmp_path / "fp32")
+        DistillRun(config_for(data, tmp_path, teacher, cache=cache, precision="bf16"))
+
+
+@pytest.mark.parametrize("encoder", ["deit_tiny", "tiny_vit", "sam_vit_b"])
+def test_a_step_uses_the_whole_student(encoder: str) -> None:
+    """Hence several processes need not look for parameters without a gradient."""
+    student = build_model(encoder, 64)
+    loss, _ = DistillStep(student, "fp32")(torch.rand(1, 3, 64, 64) * 255, torch.rand(1, 256, 4, 4))
+    loss.backward()
+    named = student.image_encoder.named_parameters()
+    assert not [name for name, parameter in named if parameter.grad is None]
 
 
 def test_a_student_learns_and_takes_over_the_decoder(
@@ -179,6 +204,7 @@ def index_of(**changes: object) -> CacheIndex:
             "teacher_sha256": "ab",
             "image_size": 64,
             "square": True,
+            "precision": "bf16",
             "photos": ["a", "b"],
             **changes,
         }
@@ -190,6 +216,7 @@ def index_of(**changes: object) -> CacheIndex:
     [
         ({"teacher_sha256": "cd"}, "teacher_sha256"),
         ({"photos": ["a"]}, "photos"),
+        ({"precision": "fp32"}, "precision"),
         ({"image_size": 128, "square": False}, "image_size, square"),
     ],
 )

@@ -165,13 +165,14 @@ def test_of_a_padded_square_only_the_picture_counts(picture: tuple[int, int]) ->
     assert corrected.isfinite()
 
 
-@pytest.mark.parametrize("encoder", ["deit_tiny", "tiny_vit"])
+@pytest.mark.parametrize("encoder", ["deit_tiny", "tiny_vit", "sam_vit_b"])
 def test_a_step_stays_on_its_device_and_reads_nothing_back(
     encoder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a GPU both would make it wait; on the meta device both are errors."""
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())  # has none
-    model = build_model(encoder, 64, pads_to_square=False, draws_prompts=True).to("meta")
+    square = encoder == "sam_vit_b"
+    model = build_model(encoder, 64, pads_to_square=square, draws_prompts=True).to("meta")
     step = MaskStep(model.train(), TeacherConfig())
     pixels = torch.zeros(1, 3, 64, 32, dtype=torch.uint8, device="meta")
     targets, boxes = torch.zeros(3, 16, 8, device="meta"), torch.zeros(3, 4, device="meta")

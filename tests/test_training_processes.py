@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from mobilesam.modeling import build_model
+from mobilesam.training import processes
 from mobilesam.training.checkpointing import load_state, save_model
 from mobilesam.training.commands import run_of
 from mobilesam.training.config import DistillConfig, TeacherConfig
@@ -87,6 +88,67 @@ def test_two_processes_fill_a_cache_and_distill(data: Path, teacher: Path, tmp_p
     one, two = (rows_of(tmp_path / name / "log.csv") for name in ("one", "two"))
     assert [row["mse"] for row in two] == pytest.approx([row["mse"] for row in one], rel=TOLERANCE)
     assert load_state(tmp_path / "two/state.pt")["step"] == 4
+
+
+MEASURE = """
+import sys, torch
+from mobilesam.modeling import build_model
+from mobilesam.training import processes
+from mobilesam.training.sources import open_source
+from mobilesam.training.validation import measure_together
+
+rank, world, device = processes.join("cpu")
+torch.manual_seed(0)
+model = build_model("tiny_vit", 64, pads_to_square=False)
+if rank:  # what BatchNorm has kept there does not count
+    for name, buffer in model.named_buffers():
+        if name.endswith("running_var"):
+            buffer.mul_(3)
+rows = measure_together(model, device, open_source(sys.argv[1], "val"), 5, (rank, world))
+assert (rows is None) == (rank > 0)
+if rows is not None:
+    print(repr(rows))
+"""
+
+
+def test_two_processes_validate_as_one(tmp_path: Path) -> None:
+    """The same rows in the same order, of five photos: three and two."""
+    folder = write_shards(tmp_path, "val", photos=6)
+    path = tmp_path / "measure.py"
+    path.write_text(MEASURE)
+    told = []
+    for launcher in ([], ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]):
+        ended = subprocess.run(
+            [sys.executable, *launcher, str(path), str(folder)],
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert ended.returncode == 0, ended.stderr
+        told.append(ended.stdout)
+    assert told[0].count("Row(key=") >= 10
+    assert told[1] == told[0]
+
+
+@pytest.mark.parametrize(
+    ("device", "cores", "processes_here", "expected"),
+    [
+        ("cpu", 16, 1, 1),
+        ("cuda", 16, 1, 15),
+        ("cuda", 16, 2, 7),
+        ("cuda", 64, 1, 16),
+        ("cuda", 1, 1, 1),
+        ("cuda", 8, 8, 1),
+    ],
+)
+def test_a_gpu_is_fed_by_as_many_as_there_are_cores(
+    monkeypatch: pytest.MonkeyPatch, device: str, cores: int, processes_here: int, expected: int
+) -> None:
+    monkeypatch.setattr(processes.os, "sched_getaffinity", lambda _: range(cores), raising=False)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes_here))
+    assert processes.workers_for(torch.device(device)) == expected
 
 
 @pytest.mark.parametrize("stage", ["teacher", "distill"])

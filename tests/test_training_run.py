@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import functools
 import math
 from pathlib import Path
@@ -17,7 +19,14 @@ from mobilesam.training import curves
 from mobilesam.training.checkpointing import load_state, read_metadata
 from mobilesam.training.config import TeacherConfig
 from mobilesam.training.mask_training import TeacherRun
-from mobilesam.training.optimiser import build_optimizer, set_learning_rates, update_average
+from mobilesam.training.meter import Meter, Skips
+from mobilesam.training.optimiser import (
+    build_optimizer,
+    decayed_names,
+    set_learning_rates,
+    take_step,
+    update_average,
+)
 from tests.shards import write_shards
 from tests.training_runs import rows_of, small_config, untimed
 
@@ -106,11 +115,67 @@ def test_a_run_by_the_clock_ends_with_it(data: Path, tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_no_number_stops_the_run(data: Path, tmp_path: Path) -> None:
-    run = TeacherRun(small_config(TeacherConfig, data, tmp_path))
+    run = TeacherRun(small_config(TeacherConfig, data, tmp_path, steps=20, log_steps=5))
     torch.nn.init.constant_(run.model.mask_decoder.iou_token.weight, math.nan)
-    with pytest.raises(ValueError, match="no longer finite at step 2; lower the learning rates"):
+    message = "not finite in 10 of 10 steps, up to step 10. Begin again with another --out and"
+    with pytest.raises(ValueError, match=message):
         run.run()
     assert not (tmp_path / "model.safetensors").exists()
+
+
+class Poisoned(TeacherRun):
+    """Gets one batch whose pixels are no numbers, in its second step."""
+
+    def step_arguments(self, batch):
+        batch, *rest = super().step_arguments(batch)
+        if self.step == 1:
+            pixels = torch.full(batch.pixels.shape, math.nan)
+            batch = dataclasses.replace(batch, pixels=pixels)
+            self.before = copy.deepcopy(self.model.state_dict())
+        if self.step == 2:
+            after = self.model.state_dict()
+            self.changed = [
+                name for name in after if not torch.equal(after[name], self.before[name])
+            ]
+        return batch, *rest
+
+
+def test_one_bad_step_is_skipped_and_counted(data: Path, tmp_path: Path) -> None:
+    changes = {"encoder": "tiny_vit", "log_steps": 4, "steps": 8, "checkpoint_steps": 4}
+    run = Poisoned(small_config(TeacherConfig, data, tmp_path, **changes))
+    run.run()
+    assert all(name.endswith("num_batches_tracked") for name in run.changed)
+    assert all(value.isfinite().all() for value in run.ema.state_dict().values())
+    rows = rows_of(tmp_path / "log.csv")
+    assert [row["skipped"] for row in rows] == [1, 0]
+    assert all(np.isfinite(list(row.values())).all() for row in rows)
+    state = load_state(tmp_path / "state.pt")
+    assert state["skipped"] == 1
+    counts = {int(value["step"]) for value in state["optimizer"]["state"].values()}
+    assert max(counts) == 7  # AdamW's own count leaves the skipped step out
+    report = (tmp_path / "report.md").read_text()
+    assert "| steps skipped, their gradients not finite | 1 |" in report
+    assert TeacherRun(small_config(TeacherConfig, data, tmp_path, **changes)).skips.total == 1
+
+
+def test_a_few_skipped_steps_are_borne_but_not_most() -> None:
+    skips = Skips()
+    assert [skips.add(1, 1), skips.add(1, 0)] == ["", ""]  # too few to judge
+    assert skips.add(8, 4) == ""  # 5 of 10
+    assert skips.add(9, 5) == ""
+    assert skips.add(3, 3) == "Gradients were not finite in 8 of 12 steps"
+    assert skips.total == 13
+
+
+def test_means_leave_skipped_steps_out() -> None:
+    meter = Meter(torch.device("cpu"), 1)
+    for loss, waited, skipped in ((1.0, 0.5, False), (math.nan, 1.5, True), (4.0, 1.0, False)):
+        logged = {"loss": torch.tensor(loss), "iou": torch.tensor(0.5)}
+        meter.add(logged, {"waited": waited}, torch.tensor(skipped))
+    assert meter.steps == 3
+    assert meter.read() == {"loss": 2.5, "iou": 0.5, "waited": 1.0, "skipped": 1.0}
+    meter.add({"loss": torch.tensor(7.0)}, {}, torch.tensor(False))
+    assert meter.read() == {"loss": 7.0, "skipped": 0.0}
 
 
 def test_training_without_validation_photos_says_what_to_do(tmp_path: Path) -> None:
@@ -150,6 +215,71 @@ def test_averages_by_hand() -> None:
     assert average.running_mean.item() == 7.0
     update_average(average, model, step=10_000, decay=0.9)
     assert average.weight.item() == pytest.approx(0.91)
+
+
+NOT_DECAYED = {
+    "deit_tiny": {"cls_token", "pos_embed"},
+    "tiny_vit": {"attention_biases"},
+    "sam_vit_b": {"pos_embed", "rel_pos_h", "rel_pos_w"},
+}
+
+
+@pytest.mark.parametrize("encoder", NOT_DECAYED)
+def test_weights_decay_that_multiply_and_no_others(encoder: str) -> None:
+    model = build_model(encoder, 64)
+    parameters = dict(model.named_parameters())
+    decayed = decayed_names(model)
+    plain = {name for name in parameters.keys() - decayed if parameters[name].ndim > 1}
+    embeddings = {name for name in plain if not name.startswith("image_encoder.")}
+    prompts = [f"prompt_encoder.point_embeddings.{number}.weight" for number in range(4)]
+    prompts += [f"prompt_encoder.{name}_embed.weight" for name in ("not_a_point", "no_mask")]
+    tokens = ["mask_decoder.iou_token.weight", "mask_decoder.mask_tokens.weight"]
+    assert embeddings == {*prompts, *tokens}
+    assert {name.rpartition(".")[2] for name in plain - embeddings} == NOT_DECAYED[encoder]
+    assert decayed <= parameters.keys()
+    assert all(parameters[name].ndim > 1 for name in decayed)
+    for name in (
+        "mask_decoder.transformer.layers.0.cross_attn_token_to_image.q_proj.weight",
+        "mask_decoder.transformer.final_attn_token_to_image.out_proj.weight",
+        "mask_decoder.output_upscaling.0.weight",
+        "prompt_encoder.mask_downscaling.0.weight",
+        {
+            "deit_tiny": "image_encoder.backbone.patch_embed.proj.weight",
+            "tiny_vit": "image_encoder.backbone.patch_embed.conv1.conv.weight",
+            "sam_vit_b": "image_encoder.backbone.patch_embed.proj.weight",
+        }[encoder],
+    ):
+        assert name in decayed, name
+
+
+def test_an_earlier_rule_of_decay_is_not_gone_on_with(data: Path, tmp_path: Path) -> None:
+    """AdamW's averages lie in another order in its state."""
+    config = small_config(TeacherConfig, data, tmp_path, steps=1)
+    TeacherRun(config).run()
+    state = load_state(tmp_path / "state.pt")
+    del state["config"]["what weight_decay is for"]
+    torch.save(state, tmp_path / "state.pt")
+    with pytest.raises(ValueError, match="other settings of what weight_decay is for"):
+        TeacherRun(config)
+
+
+def test_a_gradient_that_is_not_finite_changes_nothing() -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Linear(3, 2)
+    config = TeacherConfig(learning_rate=0.1)
+    optimizer = build_optimizer(model, config)
+    for bad in (None, math.nan, math.inf, None):
+        before = [parameter.clone() for parameter in model.parameters()]
+        model(torch.ones(1, 3)).square().sum().backward()
+        if bad is not None:
+            model.weight.grad[1, 2] = bad
+        skipped = take_step(optimizer, model.parameters(), 1.0)
+        optimizer.zero_grad()
+        assert skipped.item() == (bad is not None)
+        for parameter, had in zip(model.parameters(), before, strict=True):
+            assert parameter.isfinite().all()
+            assert torch.equal(parameter, had) == (bad is not None)
+    assert {int(state["step"]) for state in optimizer.state.values()} == {2}
 
 
 def test_learning_rates_by_hand(data: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from mobilesam.modeling.layers import neck
+from mobilesam.modeling.sam_attention import RelativeAttention
 from mobilesam.modeling.timm_import import timm
 
 EMBED_DIM = 256
@@ -45,7 +46,7 @@ class TinyVitEncoder(nn.Module):
 
 
 class SamVitEncoder(nn.Module):
-    """SAM's image encoder, neck included, as timm has it."""
+    """SAM's image encoder, neck included, as timm has it but for how its attention is computed."""
 
     def __init__(self, timm_name: str, image_size: int) -> None:
         super().__init__()
@@ -53,6 +54,8 @@ class SamVitEncoder(nn.Module):
         self.backbone = timm.create_model(
             timm_name, num_classes=0, img_size=image_size, norm_layer=norm
         )
+        for block in self.backbone.blocks:
+            block.attn = RelativeAttention(block.attn)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Map (B, 3, H, W) to (B, 256, H/16, W/16)."""

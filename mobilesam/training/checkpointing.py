@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save
+from torch import nn
 
 from mobilesam.modeling import Sam
 
@@ -59,3 +61,22 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
 def load_state(path: Path) -> dict[str, Any]:
     """Read a run's state."""
     return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def refuse_other_settings(path: Path, wanted: Mapping[str, str], had: Mapping[str, str]) -> None:
+    """Raise unless a run's state was made with the settings that are wanted now.
+
+    Raises:
+        ValueError: If they differ; it names those that do.
+    """
+    changed = sorted(key for key in {*wanted, *had} if wanted.get(key) != had.get(key))
+    if changed:
+        raise ValueError(
+            f"{path} is the state of a run with other settings of {', '.join(changed)}; name "
+            "another --out, or use the settings it began with."
+        )
+
+
+def all_finite(model: nn.Module) -> bool:
+    """Tell whether no parameter holds an infinity or what is no number; a GPU is waited for."""
+    return bool(torch.stack([p.isfinite().all() for p in model.parameters()]).all())

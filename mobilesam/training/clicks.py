@@ -7,6 +7,8 @@ import numpy as np
 from mobilesam.masks import mask_to_box
 
 PIXELS_AT_A_TIME = 512  # whose distances are worked out at once: bounds the memory that takes
+SQUARES_PER_DEPTH = 3  # the first squares' sides are the longest way straight out, over 4 to 8
+ROUNDING = 1e-6  # px, of distances: nothing is dropped for less
 
 Point = tuple[float, float]
 
@@ -46,9 +48,11 @@ def next_click(mask: np.ndarray, truth: np.ndarray, valid: np.ndarray | None) ->
 def innermost_and_depth(region: np.ndarray) -> tuple[Point, int]:
     """Return a region's innermost pixel and its squared distance to the nearest pixel outside.
 
-    Exact, and the first such pixel in reading order. The way straight out, up, down, left or right,
-    is never shorter than the shortest way out; so pixels are looked at from the longest straight
-    way down, and those that cannot beat the best one found are left alone.
+    Exact, and the first such pixel in reading order. Distances are worked out in the middles of
+    squares, at first large ones. Between two pixels the distance cannot change by more than they
+    lie apart; so squares that cannot hold a deeper pixel than the deepest middle are dropped, and
+    the others quartered, down to single pixels. In a wide region few are ever looked at, in a
+    narrow one each costs little: the work grows with the number of pixels.
 
     Args:
         region: (H, W) bool, not empty. Beyond the array everything counts as outside.
@@ -58,34 +62,71 @@ def innermost_and_depth(region: np.ndarray) -> tuple[Point, int]:
     """
     x0, y0, x1, y1 = (int(v) for v in mask_to_box(region))
     window = region[y0:y1, x0:x1]
-    width = window.shape[1]
+    height, width = window.shape
     vertical = _steps_out(window)  # (h, w)
     straight = np.minimum(vertical, _steps_out(window.T).T)
-    beyond = np.pad(vertical**2, ((0, 0), (1, 1)))  # (h, w + 2): outside on both sides
-    depth, at = 0, 0
-    for steps in range(int(straight.max()), 0, -1):
-        if steps**2 < depth:
+    side = 1 << max(0, int(straight.max()).bit_length() - SQUARES_PER_DEPTH)
+    tops, lefts = (
+        corner.ravel() for corner in np.mgrid[0:height:side, 0:width:side]
+    )  # of the squares
+    best = 0
+    while True:
+        middle = side // 2
+        rows = np.minimum(tops + middle, height - 1)
+        columns = np.minimum(lefts + middle, width - 1)
+        if side == 1:  # no pixel is deeper than the way straight out is long
+            hopeful = straight[rows, columns] ** 2 >= best
+            rows, columns = rows[hopeful], columns[hopeful]
+        squared = _squared_depths(rows, columns, vertical, straight)
+        best = max(best, int(squared.max()))
+        if side == 1:
             break
-        pixels = np.flatnonzero(straight == steps)
-        if steps**2 == depth:
-            pixels = pixels[pixels < at]  # no deeper, but sooner in reading order
-        for start in range(0, len(pixels), PIXELS_AT_A_TIME):
-            some = pixels[start : start + PIXELS_AT_A_TIME]
-            rows, columns = np.divmod(some, width)
-            sideways = (columns[:, None] - np.arange(-1, width + 1)) ** 2
-            squared = (beyond[rows] + sideways).min(axis=1)
-            deepest = int(squared.max())
-            first = int(some[squared == deepest][0])
-            if deepest > depth or (deepest == depth and first < at):
-                depth, at = deepest, first
-    row, column = divmod(at, width)
-    return (float(x0 + column), float(y0 + row)), depth
+        reach = middle * 2**0.5  # from a middle to its square's farthest pixel
+        kept = np.sqrt(squared) + reach >= best**0.5 - ROUNDING
+        side //= 2
+        tops = np.concatenate([top + tops[kept] for top in (0, 0, side, side)])
+        lefts = np.concatenate([left + lefts[kept] for left in (0, side, 0, side)])
+        inside = (tops < height) & (lefts < width)
+        tops, lefts = tops[inside], lefts[inside]
+    deepest = squared == best
+    row, column = divmod(int((rows[deepest] * width + columns[deepest]).min()), width)
+    return (float(x0 + column), float(y0 + row)), best
+
+
+def _squared_depths(
+    rows: np.ndarray, columns: np.ndarray, vertical: np.ndarray, straight: np.ndarray
+) -> np.ndarray:
+    """Return the squared distances (K,) of K pixels to the nearest pixel outside.
+
+    The nearest one in each column is known, and none is farther than the shortest way straight
+    out: only the columns up to there are looked at.
+
+    Args:
+        rows: (K,)
+        columns: (K,)
+        vertical: (h, w) steps up or down that lead out.
+        straight: (h, w) steps up, down, left or right.
+    """
+    width = vertical.shape[1]
+    squared = np.zeros(len(rows), np.int64)
+    steps = straight[rows, columns]
+    order = np.argsort(steps)
+    start = int(np.searchsorted(steps[order], 1))  # those before are outside
+    while start < len(order):
+        some = order[start : start + PIXELS_AT_A_TIME]
+        row, column, most = rows[some, None], columns[some, None], int(steps[some[-1]])
+        across = column + np.arange(-most, most + 1)
+        up = vertical[row, np.clip(across, 0, width - 1)]
+        up[(across < 0) | (across >= width)] = 0  # beside the window all is outside
+        squared[some] = (up.astype(np.int64) ** 2 + (across - column) ** 2).min(axis=1)
+        start += len(some)
+    return squared
 
 
 def _steps_out(region: np.ndarray) -> np.ndarray:
     """Return for each pixel of (h, w) how many steps up or down lead out of the region."""
     height = len(region)
-    rows = np.arange(height)[:, None]
-    above = np.maximum.accumulate(np.where(region, -1, rows), axis=0)
-    below = np.minimum.accumulate(np.where(region, height, rows)[::-1], axis=0)[::-1]
+    rows = np.arange(height, dtype=np.int32)[:, None]
+    above = np.maximum.accumulate(np.where(region, np.int32(-1), rows), axis=0)
+    below = np.minimum.accumulate(np.where(region, np.int32(height), rows)[::-1], axis=0)[::-1]
     return np.minimum(rows - above, below - rows)

@@ -54,7 +54,7 @@ class RunConfig:
         minutes: Training time at most, added up over resumed runs, validation left out.
         learning_rate: Of everything but the image encoder's backbone.
         backbone_learning_rate: Of the image encoder's backbone.
-        weight_decay: AdamW's, for matrices; biases, norms and embeddings have none.
+        weight_decay: AdamW's, for matrices and convolutions; what is looked up or added has none.
         warmup_steps: Steps over which the learning rate rises from zero.
         clip_norm: Longest gradient; a longer one is scaled down to it.
         ema_decay: Of the averaged weights that are saved.
@@ -63,7 +63,8 @@ class RunConfig:
         val_photos: Validation photos of each measurement; 0 measures nothing.
         val_minutes: Training time between measurements; by default only at the end.
         log_steps: Losses are logged so often.
-        workers: Processes that read data; 0 reads in the training process.
+        workers: Processes that read data; 0 reads in the training process. By default 1 on the
+            CPU; with a GPU this process's share of the cores less one, at most 16.
         precision: What networks compute in; bf16 is torch's autocast.
         compile: Whether networks are compiled (torch.compile): slow to start, then quicker.
         seed: Of everything random.
@@ -87,7 +88,7 @@ class RunConfig:
     val_photos: int = 100
     val_minutes: float | None = None
     log_steps: int = 50
-    workers: int = 1
+    workers: int | None = None
     precision: Literal["bf16", "fp32"] = "bf16"
     compile: bool = False
     seed: int = 0
@@ -103,7 +104,7 @@ class RunConfig:
             if value is not None and value <= 0:
                 raise ValueError(f"{name} must be positive; got {value}.")
         for name in ("workers", "val_photos", "weight_decay", "seed"):
-            if getattr(self, name) < 0:
+            if (getattr(self, name) or 0) < 0:
                 raise ValueError(f"{name} must not be negative; got {getattr(self, name)}.")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must be at least 0 and below 1; got {self.ema_decay}.")

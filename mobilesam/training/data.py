@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -75,6 +75,17 @@ class PhotoBatch:
         return PhotoBatch(*(tensor.pin_memory() for tensor in vars(self).values()))
 
 
+class Batches(Protocol):
+    """An endless stream of batches that know how to go ``to`` a device."""
+
+    @property
+    def set_names(self) -> list[str]:
+        """The data sets drawn from."""
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield the batch of the first step, of the next..."""
+
+
 class _Batches(IterableDataset):
     """What batches with and without masks share: which photo comes when.
 
@@ -93,7 +104,7 @@ class _Batches(IterableDataset):
             )
         self.config, self.seed = config, seed
         self.rank, self.world, self.first_step = rank, world, first_step
-        self.source: Source = open_source(config.data, "train")
+        self.source: Source = open_source(config.data, "train", config.limit)
         self.samples = self.source.samples[: config.limit]
         weights = dict(config.set_weights)
         self._drawn = [

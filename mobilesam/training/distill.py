@@ -15,12 +15,13 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import IterableDataset
 
+from mobilesam.files import sha256_of
 from mobilesam.modeling import Sam
 from mobilesam.registry import load_model, locate
 from mobilesam.training import processes
 from mobilesam.training.config import DistillConfig
 from mobilesam.training.data import PhotoBatch, PhotoBatches
-from mobilesam.training.embedding_cache import CacheIndex, EmbeddingCache, sha256_of
+from mobilesam.training.embedding_cache import CacheIndex, EmbeddingCache
 from mobilesam.training.initialise import load_backbone, short_name, student_of
 from mobilesam.training.run import Run
 
@@ -89,6 +90,10 @@ class DistillRun(Run):
         self.model.image_encoder.requires_grad_(True)
         return DistillStep(self.model, self.config.precision)
 
+    def uses_all_parameters(self) -> bool:
+        """Every step goes through the whole image encoder, and nothing else is trained."""
+        return True
+
     def batches(self, first_step: int) -> _Targets:
         """Return this process's share of the photos of each step."""
         photos = PhotoBatches(
@@ -108,9 +113,13 @@ class DistillRun(Run):
         pixels = fill_outside(batch.pixels, batch.sizes, self.model.pixel_mean)
         if batch.targets is not None:
             return pixels, batch.targets
+        return pixels, self._ask_teacher(pixels)
+
+    @torch.no_grad()
+    def _ask_teacher(self, pixels: torch.Tensor) -> torch.Tensor:
         enabled = self.config.precision == "bf16"
-        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=enabled):
-            return pixels, self.teacher.encode_image(pixels)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=enabled):
+            return self.teacher.encode_image(pixels)
 
     def _filled_cache(self, photos: PhotoBatches) -> EmbeddingCache:
         path, _ = locate(self.config.teacher)
@@ -119,6 +128,7 @@ class DistillRun(Run):
             teacher_sha256=sha256_of(path),
             image_size=self.teacher.image_size,
             square=self.teacher.pads_to_square,
+            precision=self.config.precision,
             photos=[sample.key for sample in photos.samples],
         )
         cache = EmbeddingCache(self.config.cache, index)
@@ -145,10 +155,9 @@ class DistillRun(Run):
             )
         return cache
 
-    @torch.no_grad()
     def _encode_for_cache(self, pixels: torch.Tensor, sizes: torch.Tensor) -> torch.Tensor:
-        pixels, sizes = pixels.to(self.device), sizes.to(self.device)
-        return self.teacher.encode_image(fill_outside(pixels, sizes, self.teacher.pixel_mean))
+        pixels, sizes = (self.to_device(tensor) for tensor in (pixels, sizes))
+        return self._ask_teacher(fill_outside(pixels, sizes, self.teacher.pixel_mean))
 
     def facts(self) -> dict[str, str]:
         """Name the teacher, too."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ class CacheIndex:
         teacher_sha256: Of its checkpoint file.
         image_size: Side of its input frame, pixels.
         square: Whether it sees the whole frame.
+        precision: What the teacher computed in, ``bf16`` or ``fp32``.
         photos: Keys of the photos, in the order of their numbers.
     """
 
@@ -43,6 +44,7 @@ class CacheIndex:
     teacher_sha256: str
     image_size: int
     square: bool
+    precision: str
     photos: list[str]
 
 
@@ -132,15 +134,21 @@ class EmbeddingCache:
         numbers = [number for shard in shards for number in self.photos_of(shard)]
         loader = training_loader(_Photos(source, samples, numbers, self.index), workers)
         items = zip(numbers, loader, strict=True)
-        for shard, group in itertools.groupby(items, lambda item: item[0] // PHOTOS_PER_SHARD):
-            embeddings = {}
-            for chunk in _same_shape(group):
-                photos, pixels, sizes = zip(*chunk, strict=True)
-                encoded = encode(torch.stack(pixels), torch.stack(sizes)).half().cpu()
-                for number, embedding in zip(photos, encoded, strict=True):
-                    embeddings[str(number)] = embedding.contiguous()
-                progress(len(chunk))
-            write_tensors(self._path(shard), embeddings)
+        with ThreadPoolExecutor(1) as writer:  # a shard is written while the next is computed
+            writing: Future[None] | None = None
+            for shard, group in itertools.groupby(items, lambda item: item[0] // PHOTOS_PER_SHARD):
+                embeddings = {}
+                for chunk in _same_shape(group):
+                    photos, pixels, sizes = zip(*chunk, strict=True)
+                    encoded = encode(torch.stack(pixels), torch.stack(sizes)).half().cpu()
+                    for number, embedding in zip(photos, encoded, strict=True):
+                        embeddings[str(number)] = embedding.contiguous()
+                    progress(len(chunk))
+                if writing is not None:
+                    writing.result()
+                writing = writer.submit(write_tensors, self._path(shard), embeddings)
+            if writing is not None:
+                writing.result()
 
     def _check_room(self, shards: Sequence[int], samples: Sequence[Sample]) -> None:
         needed = 0
@@ -212,9 +220,3 @@ def _same_shape(items: Iterator[tuple[int, Any]]) -> Iterator[list[tuple]]:
         if len(waiting[pixels.shape]) == PHOTOS_PER_PASS:
             yield waiting.pop(pixels.shape)
     yield from waiting.values()
-
-
-def sha256_of(path: Path) -> str:
-    """Return a file's SHA-256, 64 hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -123,6 +123,13 @@ def _resample(positions: torch.Tensor, image_size: int) -> torch.Tensor:
     return resample_abs_pos_embed(positions, [side, side], num_prefix_tokens=1)
 
 
+def choose_attention(model: Sam) -> None:
+    """Write attention out on the CPU, whose fused attention is slow backwards."""
+    for module in model.modules():
+        if hasattr(module, "fused_attn"):
+            module.fused_attn = model.device.type != "cpu"
+
+
 @torch.no_grad()
 def initialise_decoder(model: Sam) -> None:
     """Let prompts look at their own place in the picture from the first step on.

@@ -157,6 +157,10 @@ class MaskRun(Run):
             return self.model.prompt_encoder, self.model.mask_decoder
         return ()
 
+    def uses_all_parameters(self) -> bool:
+        """The image encoder is used whole; which prompts a step has, the others depend on."""
+        return self.freeze == "decoder"
+
     def batches(self, first_step: int) -> TrainingBatches:
         """Return this process's share of the photos and masks of each step."""
         return TrainingBatches(
@@ -180,7 +184,7 @@ class MaskRun(Run):
             rng = np.random.default_rng([config.seed, self.step, 0, _ROUNDS_STREAM])
             kept = rng.random(rng.integers(config.max_corrections + 1)) < config.keep_mask_share
             keep_mask = tuple(kept.tolist())
-        return batch, numbers.to(self.device), keep_mask
+        return batch, self.to_device(numbers), keep_mask
 
 
 class TeacherRun(MaskRun):

@@ -109,7 +109,7 @@ class Measurer:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.source: Source = open_source(plan.data, plan.split)
+        self.source: Source = open_source(plan.data, plan.split, plan.limit)
         self.predictor = Predictor(load_model(plan.model, plan.device))
         self.against = Predictor(load_model(plan.against, plan.device)) if plan.against else None
         self.names = (_report_name(plan.model), _report_name(plan.against or ""))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import nn
@@ -15,13 +16,13 @@ LAST_RATE = 0.01  # of the learning rate is left at the end of the cosine
 def build_optimizer(model: nn.Module, config: RunConfig) -> torch.optim.Optimizer:
     """Return AdamW over what is to be trained, in groups by learning rate and weight decay."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    decayed = decayed_names(model)
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         in_backbone = name.startswith("image_encoder.backbone.")
         rate = config.backbone_learning_rate if in_backbone else config.learning_rate
-        plain = parameter.ndim < 2 or "embed" in name or "token" in name or "biases" in name
-        decay = 0.0 if plain else config.weight_decay
+        decay = config.weight_decay if name in decayed else 0.0
         groups.setdefault((rate, decay), []).append(parameter)
     return torch.optim.AdamW(
         [
@@ -30,6 +31,60 @@ def build_optimizer(model: nn.Module, config: RunConfig) -> torch.optim.Optimize
         ],
         fused=True,
     )
+
+
+def decayed_names(model: nn.Module) -> set[str]:
+    """Return the names of the parameters that weight decay pulls towards zero.
+
+    Those that multiply: matrices and convolutions. What is looked up or added is left alone:
+    embeddings, tokens, positions (absolute and relative), biases, norms.
+    """
+    return {
+        f"{name}.weight"
+        for name, module in model.named_modules()
+        if isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d))
+    }
+
+
+def take_step(
+    optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter], longest: float
+) -> torch.Tensor:
+    """Clip the gradients and change the weights, unless a gradient is not finite.
+
+    Nothing is read back from a GPU: fused AdamW itself heeds ``found_inf``, by which a gradient
+    scaler tells it the same, and then leaves weights, averages and its count of steps as they are.
+
+    Args:
+        optimizer: From ``build_optimizer``.
+        parameters: Whose gradients are clipped, all together.
+        longest: Length of the gradient; a longer one is scaled down to it.
+
+    Returns:
+        () bool, whether this step was skipped; the same in all processes, whose gradients are.
+    """
+    norm = nn.utils.clip_grad_norm_(parameters, longest)
+    skipped = norm.isfinite().logical_not()
+    optimizer.found_inf = skipped.float()  # type: ignore[attr-defined]
+    optimizer.step()
+    return skipped
+
+
+@torch.no_grad()
+def restore_statistics(model: nn.Module, before: nn.Module, skipped: torch.Tensor) -> None:
+    """Undo what a skipped step has done to BatchNorm's running averages, on their device.
+
+    Args:
+        model: Whose averages a forward has changed; one that was not finite would stay in them.
+        before: The same network with the averages of the step before.
+        skipped: () bool.
+    """
+    now, had = (
+        [b for b in module.buffers() if b.is_floating_point()] for module in (model, before)
+    )
+    flat = [torch.cat([b.flatten() for b in buffers]) for buffers in (had, now)]
+    kept = torch.where(skipped, flat[0], flat[1])
+    parts = kept.split([b.numel() for b in now])
+    torch._foreach_copy_(now, [part.view_as(b) for part, b in zip(parts, now, strict=True)])
 
 
 def set_learning_rates(

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import atexit
 import os
+from collections.abc import Sequence
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-LONGEST_WAIT = timedelta(hours=6)  # for the others: one process may validate or fill a cache
+LONGEST_WAIT = timedelta(hours=6)  # for the others: one process may have more of a cache to fill
 BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}
+MOST_WORKERS = 16  # that read data for one process
+Anything = TypeVar("Anything")
 
 
 def join(device: str) -> tuple[int, int, torch.device]:
@@ -30,6 +34,8 @@ def join(device: str) -> tuple[int, int, torch.device]:
         seen = torch.cuda.device_count()
         raise ValueError(f"device is {device!r}, but PyTorch sees {seen} GPUs here; use cpu.")
     if "WORLD_SIZE" not in os.environ:
+        if kind == "cuda" and number:
+            torch.cuda.set_device(device)
         return 0, 1, torch.device(device)
     if kind == "cuda":
         device = f"cuda:{os.environ['LOCAL_RANK']}"
@@ -40,16 +46,34 @@ def join(device: str) -> tuple[int, int, torch.device]:
     return distributed.get_rank(), distributed.get_world_size(), torch.device(device)
 
 
-def share_gradients(module: nn.Module, device: torch.device) -> nn.Module:
+def workers_for(device: torch.device) -> int:
+    """Return how many processes shall read data where nobody says: 1 for training on the CPU.
+
+    For a GPU they get the cores that this process may use, its share of them where several train
+    on one machine, less one for the training itself; from 1 to 16.
+    """
+    if device.type == "cpu":
+        return 1
+    get = getattr(os, "sched_getaffinity", None)  # not on macOS
+    cores = len(get(0)) if get else os.cpu_count() or 1
+    return max(1, min(MOST_WORKERS, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1))
+
+
+def share_gradients(module: nn.Module, device: torch.device, *, uses_all: bool) -> nn.Module:
     """Wrap a module whose forward is a step's loss, so that backward averages all gradients.
 
-    Which parameters a step uses depends on its prompts, hence ``find_unused_parameters``. On GPUs
-    BatchNorm takes its statistics over all processes; on CPUs each has its own, and the first
-    one's running averages are kept.
+    On GPUs BatchNorm takes its statistics over all processes; on CPUs each has its own, and the
+    first one's running averages are kept.
+
+    Args:
+        module: What is wrapped, in place.
+        device: Where it is.
+        uses_all: Whether each step uses every parameter that is trained. If not, those without a
+            gradient are sought after every forward, which takes time.
     """
     if device.type == "cuda":
         module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
-    return DistributedDataParallel(module, find_unused_parameters=True)
+    return DistributedDataParallel(module, find_unused_parameters=not uses_all)
 
 
 def first_process_says(value: float) -> float:
@@ -66,6 +90,41 @@ def mean_of_all(values: torch.Tensor) -> torch.Tensor:
     """Return the mean of all processes' values, elementwise."""
     distributed.all_reduce(values)
     return values / distributed.get_world_size()
+
+
+@torch.no_grad()
+def take_first_buffers(module: nn.Module) -> None:
+    """Give a module the buffers that it has in the first process, if there are several."""
+    if distributed.is_initialized():
+        for buffer in module.buffers():
+            distributed.broadcast(buffer, src=0)
+
+
+def dealt(things: Sequence[Anything], rank: int, world: int) -> Sequence[Anything]:
+    """Return the share of a process: things are dealt out in turn."""
+    return things[rank::world]
+
+
+def gather(mine: list[Anything]) -> list[Anything] | None:
+    """Bring together what each process has made of the things that it was ``dealt``.
+
+    Args:
+        mine: One result for each of them, in their order; anything that can be pickled.
+
+    Returns:
+        The results of all processes in the order of the things; None in all but the first one.
+    """
+    if not distributed.is_initialized():
+        return mine
+    world = distributed.get_world_size()
+    parts: list[list[Anything]] | None = None
+    if distributed.get_rank() == 0:
+        parts = [[] for _ in range(world)]
+    distributed.gather_object(mine, parts)  # by way of the CPU
+    if parts is None:
+        return None
+    total = sum(map(len, parts))
+    return [parts[at % world][at // world] for at in range(total)]
 
 
 def wait_for_all() -> None:

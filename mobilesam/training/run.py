@@ -5,13 +5,12 @@ from __future__ import annotations
 import copy
 import dataclasses
 import logging
-import math
 import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -19,28 +18,32 @@ from torch import nn
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from mobilesam.modeling import Sam, build_model, prepare_for_inference
+from mobilesam.modeling import Sam
 from mobilesam.training import curves, processes
-from mobilesam.training.checkpointing import load_state, save_model, save_state
+from mobilesam.training.checkpointing import (
+    all_finite,
+    load_state,
+    refuse_other_settings,
+    save_model,
+    save_state,
+)
 from mobilesam.training.config import RunConfig
-from mobilesam.training.data import training_loader
-from mobilesam.training.evaluate import evaluate, summarise
-from mobilesam.training.meter import Meter
-from mobilesam.training.optimiser import build_optimizer, set_learning_rates, update_average
-from mobilesam.training.sources import Source, open_source
+from mobilesam.training.data import Batches, training_loader
+from mobilesam.training.evaluate import summarise
+from mobilesam.training.initialise import choose_attention
+from mobilesam.training.meter import Meter, Skips
+from mobilesam.training.optimiser import (
+    build_optimizer,
+    restore_statistics,
+    set_learning_rates,
+    take_step,
+    update_average,
+)
+from mobilesam.training.validation import measure_together, open_validation
 
 logger = logging.getLogger(__name__)
 
-
-class Batches(Protocol):
-    """An endless stream of batches that know how to go ``to`` a device."""
-
-    @property
-    def set_names(self) -> list[str]:
-        """The data sets drawn from."""
-
-    def __iter__(self) -> Iterator[Any]:
-        """Yield the batch of the first step, of the next..."""
+COUNTED = ("step", "seconds", "waited")  # attributes that a state keeps
 
 
 class Run(ABC):
@@ -55,6 +58,7 @@ class Run(ABC):
         model: What is trained.
         ema: The averaged weights: what is validated, and what ships.
         step: Steps done.
+        skips: Counts those whose gradients were not finite.
         seconds: Time spent in them.
         waited: How much of that was spent waiting for data.
     """
@@ -66,21 +70,26 @@ class Run(ABC):
         torch.manual_seed(config.seed)
         if self.device.type == "cuda":
             torch.set_float32_matmul_precision("high")  # TF32
+        if config.workers is None:
+            config = dataclasses.replace(config, workers=processes.workers_for(self.device))
         self.config = config
         self.model = self.build_model().to(self.device, memory_format=torch.channels_last)
         data = dataclasses.replace(config.data, image_size=self.model.image_size)
         self.config = dataclasses.replace(config, data=data)
-        self._choose_attention()
+        choose_attention(self.model)
         self.module = self.build_step()
         if self.world > 1:
-            self.module = processes.share_gradients(self.module, self.device)
+            self.module = processes.share_gradients(
+                self.module, self.device, uses_all=self.uses_all_parameters()
+            )
         self.ema = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.optimizer = build_optimizer(self.model, config)
         self.step, self.seconds, self.waited = 0, 0.0, 0.0
         self._mark = 0.0  # when the clock was last read
         self._logged_seconds = 0.0
+        self.skips = Skips()
         self._meter = Meter(self.device, self.world)
-        self.validation_source = self._open_validation()
+        self.validation_source = open_validation(self.config)
         self.state_path = self.out / "state.pt"
         if self.state_path.exists():
             self._resume()
@@ -101,6 +110,10 @@ class Run(ABC):
         first, all of them tensors.
         """
 
+    def uses_all_parameters(self) -> bool:
+        """Tell whether each step uses every parameter that is trained; asked for processes."""
+        return False
+
     @abstractmethod
     def batches(self, first_step: int) -> Batches:
         """Return the endless stream of this process's batches from a step on."""
@@ -108,6 +121,12 @@ class Run(ABC):
     def step_arguments(self, batch: Any) -> tuple[Any, ...]:
         """Return the arguments of a step's forward; ``batch`` is on the device already."""
         return (batch,)
+
+    def to_device(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Bring a tensor from the CPU to the device; the GPU's queue is not waited for."""
+        if self.device.type == "cuda":
+            tensor = tensor.pin_memory()  # from elsewhere the copy would wait
+        return tensor.to(self.device, non_blocking=True)
 
     def facts(self) -> dict[str, str]:
         """Return what the report and the weights' metadata say of data and stage.
@@ -118,43 +137,24 @@ class Run(ABC):
         names = {*self.photos.set_names, *before} - {""}
         return {"training_data": ", ".join(sorted(names))}
 
-    def _open_validation(self) -> Source | None:
-        if not self.config.val_photos:
-            return None
-        try:
-            return open_source(self.config.data.data, "val")
-        except FileNotFoundError as error:
-            hint = "To train without validation, set val_photos to 0."
-            raise FileNotFoundError(f"{error} {hint}") from error
-
     def set_modes(self) -> None:
         """Put the model's parts into training mode."""
         self.model.train()
 
-    def _choose_attention(self) -> None:
-        """Write attention out on the CPU, whose fused attention is slow backwards."""
-        for module in self.model.modules():
-            if hasattr(module, "fused_attn"):
-                module.fused_attn = self.device.type != "cpu"
-
     def _fixed(self) -> dict[str, str]:
-        return {**self.config.fixed(), "processes": str(self.world)}
+        # what was decayed by an earlier rule has its AdamW averages in another order
+        decayed = {"what weight_decay is for": "matrices and convolutions"}
+        return {**self.config.fixed(), **decayed, "processes": str(self.world)}
 
     def _resume(self) -> None:
         state = load_state(self.state_path)
-        wanted, had = self._fixed(), state["config"]
-        changed = sorted(
-            key for key in wanted.keys() | had.keys() if wanted.get(key) != had.get(key)
-        )
-        if changed:
-            raise ValueError(
-                f"{self.state_path} is the state of a run with other settings of "
-                f"{', '.join(changed)}; name another --out, or use the settings it began with."
-            )
+        refuse_other_settings(self.state_path, self._fixed(), state["config"])
         self.model.load_state_dict(state["model"])
         self.ema.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.seconds, self.waited = state["step"], state["seconds"], state["waited"]
+        for name in COUNTED:
+            setattr(self, name, state[name])
+        self.skips.total = state["skipped"]
         if self.rank == 0:
             for name in (curves.LOG, curves.VALIDATION):
                 curves.drop_rows_after(self.out / name, self.step)
@@ -242,13 +242,13 @@ class Run(ABC):
         loss, logged = self.module(*self.step_arguments(batch.to(self.device)))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
-        self.optimizer.step()
+        skipped = take_step(self.optimizer, self.model.parameters(), config.clip_norm)
+        restore_statistics(self.model, self.ema, skipped)
         update_average(self.ema, self.model, self.step, config.ema_decay)
         self.step += 1
         self.waited += waited
         measured = {"learning_rate": share * config.learning_rate, "waited": waited}
-        self._meter.add({**logged, **measured})
+        self._meter.add(logged, measured, skipped)
 
     def _log(self, bar: tqdm) -> None:
         """Write the means since the last time; a GPU is waited for here."""
@@ -258,7 +258,8 @@ class Run(ABC):
         took = (self.seconds - self._logged_seconds) / steps
         self._logged_seconds = self.seconds
         name, loss = next(iter(values.items()))
-        self._require(math.isfinite(loss))
+        if why := self.skips.add(steps, round(values["skipped"])):
+            self._stop(why)
         if self.rank:
             return
         waiting = values.pop("waited") / took
@@ -270,26 +271,25 @@ class Run(ABC):
         if bar.disable:
             self.say(curves.in_words(row))
 
-    def _require(self, finite: bool) -> None:
-        if not finite:
-            raise ValueError(
-                f"Loss or weights were no longer finite at step {self.step}; lower the learning "
-                "rates, or take precision fp32. The last checkpoint is kept."
-            )
+    def _stop(self, why: str) -> NoReturn:
+        raise ValueError(
+            f"{why}, up to step {self.step}. Begin again with another --out and lower learning "
+            "rates, or with precision fp32; these cannot change within a run. What the last "
+            "checkpoint saved is kept."
+        )
 
     def save(self) -> None:
         """Write the run's state, and the averaged weights as they would ship."""
         if self.rank:
             return
-        finite = [parameter.isfinite().all() for parameter in self.model.parameters()]
-        self._require(bool(torch.stack(finite).all()))
+        if not all_finite(self.model):
+            self._stop("Weights are no longer finite")
         state = {
             "model": self.model.state_dict(),
             "ema": self.ema.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "step": self.step,
-            "seconds": self.seconds,
-            "waited": self.waited,
+            **{name: getattr(self, name) for name in COUNTED},
+            "skipped": self.skips.total,
             "config": self._fixed(),
         }
         save_state(self.state_path, state)
@@ -303,16 +303,21 @@ class Run(ABC):
         self._mark = time.perf_counter()  # this time is not the schedule's
 
     def validate(self) -> None:
-        """Measure the averaged weights on the first validation photos; the others wait."""
-        if self.rank == 0 and self.validation_source is not None:
-            start = time.perf_counter()
-            rows = evaluate(
-                self.inference_copy(), self.validation_source, limit=self.config.val_photos
-            )
-            if rows:
-                self._note_validation(summarise(rows)["overall"], time.perf_counter() - start)
-            else:
-                self.say(f"{self.config.val_photos} validation photos hold no mask to measure")
+        """Measure the averaged weights on the first validation photos, dealt to all processes."""
+        if self.validation_source is None:
+            return
+        start = time.perf_counter()
+        rows = measure_together(
+            self.ema,
+            self.device,
+            self.validation_source,
+            self.config.val_photos,
+            (self.rank, self.world),
+        )
+        if rows:
+            self._note_validation(summarise(rows)["overall"], time.perf_counter() - start)
+        elif rows is not None:
+            self.say(f"{self.config.val_photos} validation photos hold no mask to measure")
         processes.wait_for_all()
         self._mark = time.perf_counter()  # nor is this
 
@@ -321,18 +326,6 @@ class Run(ABC):
         curves.append_row(self.out / curves.VALIDATION, row)
         curves.draw_curves(self.out, self._title())
         self.say(f"validation ({took:.0f} s): {curves.in_words(row)}")
-
-    def inference_copy(self) -> Sam:
-        """Return the averaged weights as a model that is ready for inference."""
-        model = build_model(
-            self.model.encoder_name,
-            self.model.image_size,
-            name=self.config.stage,
-            pads_to_square=self.model.pads_to_square,
-            draws_prompts=self.model.draws_prompts,
-        )
-        model.load_state_dict(self.ema.state_dict())
-        return prepare_for_inference(model).to(self.device)
 
     def _title(self) -> str:
         return f"{self.config.stage}: {self.model.encoder_name}, {self.model.image_size} px"
@@ -345,6 +338,7 @@ class Run(ABC):
             "model": f"{self._title()}, {parameters:,} parameters, {trained:,} of them trained",
             **self.facts(),
             "steps": f"{self.step:,}",
+            "steps skipped, their gradients not finite": f"{self.skips.total:,}",
             "photos seen": f"{photos:,}",
             "time": f"{self.seconds / 60:.1f} minutes on {self.world} × {self.device.type}",
             "time spent waiting for data": f"{self.waited / max(self.seconds, 1e-9):.1%}",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -20,6 +21,7 @@ SET_NAME = "sa1b"
 VAL_ONE_IN = 50  # photos; which ones, the CRC32 of their file names decides
 SPLITS = ("train", "val")
 HEADERS_AT_ONCE = 16
+HEADERS_IN_A_ROW = 256
 MAX_STEP = 8  # a JPEG can be decoded at a half, a quarter or an eighth of its sides
 
 logger = logging.getLogger(__name__)
@@ -84,6 +86,33 @@ def _text_of(annotation: Mapping[str, Any], size: tuple[int, int]) -> str:
     return counts if isinstance(counts, str) else rle.compress(spelled)["counts"]
 
 
+class Listing(NamedTuple):
+    """What lies in a folder in SA-1B's layout or below it.
+
+    Attributes:
+        photos: Paths of the ``sa_*.jpg`` relative to the folder, in the order of their parts.
+        annotated: Those of the ``sa_*.json``, without the ending.
+    """
+
+    photos: list[str]
+    annotated: set[str]
+
+
+def list_photos(folder: Path) -> Listing:
+    """Walk once through a folder and all below it; nothing is opened."""
+    photos, annotated = [], set()
+    for place, _, names in os.walk(folder):
+        below = os.path.relpath(place, folder)
+        prefix = "" if below == os.curdir else f"{below}{os.sep}"
+        for name in names:
+            if name.startswith("sa_"):
+                if name.endswith(".jpg"):
+                    photos.append(prefix + name)
+                elif name.endswith(".json"):
+                    annotated.add(prefix + name.removesuffix(".json"))
+    return Listing(sorted(photos, key=lambda path: path.split(os.sep)), annotated)
+
+
 class SA1BFolder:
     """The photos of one split of a folder in SA-1B's layout, readable in any order.
 
@@ -94,6 +123,8 @@ class SA1BFolder:
         folder: Where they lie.
         split: ``val`` is about one photo in fifty, by the CRC32 of its file name, so that it stays
             the same when the folder grows; ``train`` is the rest.
+        limit: How many photos are wanted, the first ones; of the others not even a header is read.
+        listing: What ``list_photos`` says of the folder, where somebody has asked already.
 
     Raises:
         FileNotFoundError: If there is no such photo.
@@ -102,31 +133,37 @@ class SA1BFolder:
 
     max_step = MAX_STEP
 
-    def __init__(self, folder: str | Path, split: str) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        split: str,
+        *,
+        limit: int | None = None,
+        listing: Listing | None = None,
+    ) -> None:
         if split not in SPLITS:
             raise ValueError(
                 f"A folder in SA-1B's layout has the splits {' and '.join(SPLITS)}; got {split!r}. "
                 "Choose one of them."
             )
         self.folder = Path(folder)
-        found = sorted(self.folder.rglob("sa_*.jpg"))
-        paths = [path for path in found if _falls_to_val(path.name) == (split == "val")]
-        if not paths:
+        found, annotated = listing or list_photos(self.folder)
+        mine = [p for p in found if _falls_to_val(os.path.basename(p)) == (split == "val")]
+        if not mine:
             raise FileNotFoundError(
                 f"None of the {len(found)} sa_*.jpg in {self.folder.resolve()} falls to {split}, "
                 f"which takes about {'one' if split == 'val' else VAL_ONE_IN - 1} in {VAL_ONE_IN}; "
                 "name another folder with --data."
             )
-        annotated = {path.with_suffix("") for path in self.folder.rglob("sa_*.json")}
-        with ThreadPoolExecutor(HEADERS_AT_ONCE) as pool:
-            sizes = list(pool.map(_size_of, paths))
         self.samples: list[Sample] = []
-        for path, size in zip(paths, sizes, strict=True):
-            if size is None:
-                continue
-            key = path.relative_to(self.folder).with_suffix("").as_posix()
-            has_masks = path.with_suffix("") in annotated
-            self.samples.append(Sample(len(self.samples), key, SET_NAME, size, has_masks, path))
+        for name, size in _sizes_of(self.folder, mine):
+            if len(self.samples) == limit:
+                break
+            if size is not None:
+                stem = name.removesuffix(".jpg")
+                key, place = Path(stem).as_posix(), self.folder / name
+                number, has_masks = len(self.samples), stem in annotated
+                self.samples.append(Sample(number, key, SET_NAME, size, has_masks, place))
         bare = [sample.key for sample in self.samples if not sample.has_masks]
         if bare:
             logger.warning(
@@ -161,6 +198,14 @@ class SA1BFolder:
 
 def _falls_to_val(name: str) -> bool:
     return zlib.crc32(name.encode()) % VAL_ONE_IN == 0
+
+
+def _sizes_of(folder: Path, names: Sequence[str]) -> Iterator[tuple[str, tuple[int, int] | None]]:
+    """Yield each photo with its size; hardly more headers are read than are asked for."""
+    with ThreadPoolExecutor(HEADERS_AT_ONCE) as pool:
+        for start in range(0, len(names), HEADERS_IN_A_ROW):
+            some = names[start : start + HEADERS_IN_A_ROW]
+            yield from zip(some, pool.map(_size_of, [folder / n for n in some]), strict=True)
 
 
 def _size_of(path: Path) -> tuple[int, int] | None:

@@ -146,7 +146,7 @@ def window_of(pixels: np.ndarray, window: Window | None = None, step: int = 1) -
     return out
 
 
-def open_source(folder: str | Path, split: str) -> Source:
+def open_source(folder: str | Path, split: str, limit: int | None = None) -> Source:
     """Open a folder of photos with masks, in whichever layout it is.
 
     ``SPLIT-000.tar``, ``SPLIT-001.tar``... are shards of photos and label maps. ``sa_*.jpg`` with
@@ -156,18 +156,20 @@ def open_source(folder: str | Path, split: str) -> Source:
     Args:
         folder: Where they lie.
         split: ``train`` or ``val``.
+        limit: How many photos are wanted, the first ones; a source may then leave out the others.
 
     Raises:
         FileNotFoundError: If the folder holds neither.
     """
-    from mobilesam.training.sa1b import SA1BFolder
+    from mobilesam.training.sa1b import SA1BFolder, list_photos
     from mobilesam.training.shards import Shards
 
     folder = Path(folder)
     if any(folder.glob(f"{split}-*.tar")):
         return Shards(folder, split)
-    if next(folder.rglob("sa_*.jpg"), None) is not None:
-        return SA1BFolder(folder, split)
+    listing = list_photos(folder)
+    if listing.photos:
+        return SA1BFolder(folder, split, limit=limit, listing=listing)
     if not folder.is_dir():
         found = "is no folder"
     else:
