@@ -101,7 +101,9 @@ def test_who_waits_is_told_and_can_cancel(tab, visited):
     assert changes[tab.stop]["interactive"] is True
     changes = tab.hand_in(*both, OTHER)
     assert said(changes, tab) == "Another comparison runs first; yours starts by itself."
-    changes = tab.cancel(OTHER)
+    changes = tab.show_missing("embedded", "embedded", OTHER)
+    assert changes[tab.start]["interactive"] is False  # it has its turn first
+    changes = tab.cancel("embedded", "embedded", OTHER)
     assert said(changes, tab) == CANCELLED
     assert changes[tab.start]["interactive"] is True
     (change,) = tab.work(session, OTHER)  # its turn comes all the same, and nothing happens
@@ -151,11 +153,14 @@ def test_trouble_is_a_sentence(error, text):
 
 
 def test_missing_weights_say_what_they_take_and_are_refused_offline(tab):
-    changes = tab.show_missing("embedded", "sam_vit_b")
+    changes = tab.show_missing("embedded", "sam_vit_b", VISITOR)
+    assert changes[tab.start]["interactive"] is False
     assert changes[tab.missing]["visible"] is True
     assert changes[tab.fetch]["value"] == "Download SAM ViT-B, 375 MB"
     assert re.search(r"375 MB, with [\d,.]+ GB free .* about 3\.\d GB", changes[tab.missing_text])
-    assert tab.show_missing("embedded", "embedded")[tab.missing]["visible"] is False
+    changes = tab.show_missing("embedded", "embedded", VISITOR)
+    assert changes[tab.missing]["visible"] is False
+    assert changes[tab.start]["interactive"] is True
     tab.hand_in_download("embedded", "sam_vit_b", VISITOR)
     *_, last = tab.download("embedded", "sam_vit_b", VISITOR)
     assert re.fullmatch(
@@ -194,6 +199,7 @@ def test_weights_that_arrive_can_be_compared_at_once(tab, tmp_path, monkeypatch)
     assert 'aria-valuenow="27"' in before[-1][tab.status]
     assert said(last, tab) == "The weights are here now; press Compare."
     assert last[tab.missing]["visible"] is False
+    assert last[tab.start]["interactive"] is True
     assert ("SAM ViT-B", "sam_vit_b") in last[tab.second]["choices"]
 
 

@@ -38,12 +38,15 @@ SCRIPTS = (
     "saving.js",
     "link.js",
     "files.js",
+    "hint.js",
     "main.js",
 )
 STYLES = (
     "page.css",
+    "header.css",
     "stage.css",
     "panel.css",
+    "candidates.css",
     "everything.css",
     "camera.css",
     "compare.css",

@@ -101,6 +101,7 @@ def test_two_models_are_compared(open_tab):
     page.evaluate("scrollTo(0, 0)")
     before = [tab.place(selector) for selector in places]
     assert page.get_by_role("progressbar", name="Comparison").is_visible()
+    assert "Measuring…" in page.locator("#ms-compare-measured").inner_text()
     tab.show("segment")  # the results arrive while nobody looks
     assert not page.locator("#mobilesam-compare").is_visible()
     tab.wait_said("Done.")
@@ -200,10 +201,11 @@ def test_what_is_missing_is_said(open_tab):
     tab.choose("Second model", "SAM ViT-L: not here, 1,250 MB")
     missing = tab.page.locator(".ms-compare-missing")
     missing.get_by_text("SAM ViT-L is not on this server. To download: 1,250 MB").wait_for()
-    tab.press("start")
-    tab.wait_said("SAM ViT-L is not on this server; download it first.")
+    missing.get_by_text("Compare works once it is here.").wait_for()
+    assert tab.page.locator("#ms-compare-start").is_disabled()
     tab.page.get_by_role("button", name="Download SAM ViT-L, 1,250 MB").click()
     tab.wait_said("SAM ViT-L could not be downloaded: this server is told to stay offline.")
+    assert tab.page.locator("#ms-compare-start").is_disabled()
     tab.choose("Second model", "mine")
     missing.wait_for(state="hidden")
     tab.demo.clear_objects()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from itertools import pairwise
 
 from mobilesam.ui.demo import EXAMPLES_FOLDER
 from mobilesam.ui.examples import find_examples
@@ -25,6 +26,22 @@ def test_the_page_opens_with_an_example_that_is_segmented(visit):
     assert demo.notice == ""
 
 
+def test_the_header_is_one_line_and_nothing_overflows(visit):
+    page = visit(keep_objects=True).page
+    for width in (1440, 1366, 1280, 1024, 920, 768, 390):
+        page.set_viewport_size({"width": width, "height": 768})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, width
+        if width > 560:
+            assert page.locator(".ms-toolbar").bounding_box()["height"] < 60, width
+        if width > 1000:
+            parts = [page.locator(part) for part in (".ms h1", ".ms-tabs", ".ms-model-name")]
+            boxes = [part.bounding_box() for part in parts]
+            middles = [box["y"] + box["height"] / 2 for box in boxes]
+            assert max(middles) - min(middles) < 6, width
+            gaps = [right["x"] - left["x"] - left["width"] for left, right in pairwise(boxes)]
+            assert min(gaps) > 12, width
+
+
 def test_every_example_shows_its_objects_and_says_what_they_show(visit):
     demo = visit(keep_objects=True)
     for name, example in EXAMPLES.items():
@@ -33,10 +50,26 @@ def test_every_example_shows_its_objects_and_says_what_they_show(visit):
         expected = [(one["name"], one["color"], one["points"]) for one in example.objects]
         assert [(one["name"], one["color"], one["points"]) for one in demo.objects] == expected
         assert demo.page.locator(".ms-hint").inner_text() == example.hint
+        for width in (390, 1280):
+            demo.page.set_viewport_size({"width": width, "height": 860})
+            demo._wait_frame()
+            assert covered_points(demo) == [], (name, width)
         for one in example.objects:
             for x, y, label in one["points"]:
                 if label == 1:
                     assert demo.painted(x, y + round(14 / scale_of(demo)))  # beside the mark
+
+
+def covered_points(demo):
+    """The selected object's points that lie under the line over the photo."""
+    place = demo.page.locator(".ms-hint").bounding_box()
+
+    def is_covered(point):
+        x, y = demo.screen(*point[:2])
+        across, down = x - place["x"], y - place["y"]
+        return 0 < across < place["width"] and 0 < down < place["height"]
+
+    return [point for point in demo.points if is_covered(point)]
 
 
 def test_the_examples_show_every_kind_of_prompt():
@@ -73,7 +106,9 @@ def test_the_first_click_on_an_example_is_answered_at_once(visit):
         demo.click(width // 2, height - 20)
         demo.wait_mask()
         assert len(demo.objects) == count + 1  # the visitor's own
-        assert demo.page.locator(".ms-hint").is_hidden()
+        hint = "Another click refines it; N starts the next object."
+        assert demo.page.locator(".ms-hint").inner_text() == hint
+        assert covered_points(demo) == []
         times_ms.append(float(demo.data("paint-ms")))
     assert statistics.median(times_ms) < FIRST_CLICK_MS, times_ms
 

@@ -198,13 +198,13 @@ def test_candidates_can_be_chosen_at_once(coffee, library):
     result = predictor.candidates(embedding, points=[(x, y)], labels=[1])
     coffee.page.on("request", lambda request: requests.append(request.url))
     for index in range(3):
-        coffee.page.locator(".ms-candidate").nth(index).click()
+        coffee.page.locator(f".ms-candidate[data-index='{index}']").click()
         assert coffee.page.locator(".ms-candidate[aria-checked=true]").count() == 1
     assert requests == []
     assert iou(coffee.saved_mask(), result.mask(2)) >= 0.999
-    coffee.page.locator(".ms-candidate").nth(0).click()
+    coffee.page.locator(".ms-candidate[data-index='0']").click()
     assert iou(coffee.saved_mask(), result.mask(0)) >= 0.999
-    coffee.page.locator(".ms-candidate").nth(2).click()
+    coffee.page.locator(".ms-candidate[data-index='2']").click()
     assert (
         f"score {min(1, max(0, result.iou_predictions[2])):.2f}"
         in coffee.page.locator(".ms-status").inner_text()

@@ -122,7 +122,7 @@ def test_a_finger_draws_a_box_with_the_box_tool(visit):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1440, 1000, 390])
+@pytest.mark.parametrize("width", [1440, 1024, 390])
 def test_nothing_jumps_when_a_mask_arrives(visit, scheme, width):
     demo = visit(viewport={"width": width, "height": 900}, color_scheme=scheme)
     places = ".ms-stage", ".ms-status", ".ms-candidates", ".ms-saves", ".ms-examples"

@@ -6,15 +6,13 @@ const USUAL_SLOTS = 3; // masks that a lone click gets; other prompts get one mo
 const UNSURE_SCORE = 0.6; // below it the visitor is told what helps
 const SIZE_NAMES = ["Whole", "Part", "Sub-part"];
 
-// What to call each mask: by size; where there are four, the first one is the model's own answer to
-// all prompts together.
-function candidateNames(masks) {
-  const first = masks.length > SIZE_NAMES.length ? 1 : 0;
-  const bySize = masks.map((mask, index) => ({ ...mask, index })).slice(first);
-  bySize.sort((one, other) => other.area - one.area);
-  const names = masks.map(() => "Best fit");
-  if (masks.length > 1) bySize.forEach(({ index }, place) => (names[index] = SIZE_NAMES[place]));
-  return names;
+// What the masks are called, and their indices, in the order they are shown: by size; where there
+// are four, the first one is the model's own answer to all prompts together.
+function candidatesInOrder(masks) {
+  const first = masks.length > SIZE_NAMES.length || masks.length === 1 ? 1 : 0;
+  const bySize = masks.map((_, index) => index).slice(first).sort((one, other) => masks[other].area - masks[one].area);
+  const sized = bySize.map((index, place) => ({ index, name: SIZE_NAMES[place] }));
+  return first ? [{ index: 0, name: "Best fit" }, ...sized] : sized;
 }
 
 function createCandidates(parts, view, prompts, page) {
@@ -100,8 +98,8 @@ function createCandidates(parts, view, prompts, page) {
     const slotWidth = (parts.candidates.clientWidth + 8) / slots - 18; // less gap, frame, padding
     const width = Math.round(clamp((slotWidth / 52) * THUMB_HEIGHT, 72, 2 * THUMB_HEIGHT));
     const part = masks.length ? thumbnailWindow(masks, width / THUMB_HEIGHT) : null;
-    const names = candidateNames(masks);
-    const buttons = masks.map((mask, index) => button(mask, index, names[index], part, width));
+    const order = masks.length ? candidatesInOrder(masks) : [];
+    const buttons = order.map(({ index, name }) => button(masks[index], index, name, part, width));
     while (buttons.length < slots) buttons.push(make("span", { class: "ms-slot", "aria-hidden": "true" }));
     const hadFocus = parts.candidates.contains(document.activeElement);
     parts.candidates.replaceChildren(...buttons);
@@ -114,7 +112,7 @@ function createCandidates(parts, view, prompts, page) {
   function showVerdict() {
     const mask = prompts.maskOf(prompts.current);
     const isUnsure = mask && (mask.score < UNSURE_SCORE || mask.area === 0);
-    const advice = mask?.area === 0 ? "Nothing found here: click elsewhere, or draw a box." : "Unsure: add a point or draw a box.";
+    const advice = mask?.area === 0 ? "Nothing found here: click elsewhere, or draw a box." : `Unsure: add a point${prompts.box ? "" : " or draw a box"}.`;
     parts.verdict.textContent = isUnsure ? advice : "";
   }
 
@@ -129,8 +127,9 @@ function createCandidates(parts, view, prompts, page) {
     }
     view.redraw("mask");
     showVerdict();
-    const { masks } = prompts.current.result;
-    page.chosen(`${candidateNames(masks)[index]}, mask ${index + 1} of ${masks.length}, chosen.`);
+    const order = candidatesInOrder(prompts.current.result.masks);
+    const place = order.findIndex((entry) => entry.index === index);
+    page.chosen(`${order[place].name}, mask ${place + 1} of ${order.length}, chosen.`);
   }
 
   parts.candidates.addEventListener("click", (event) => {

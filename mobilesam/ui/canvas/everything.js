@@ -5,7 +5,7 @@ const QUEUE_TOLD_MS = 1500; // then the visitor is told that others search befor
 const SEARCH_WAIT_MS = 20000; // without a word a search counts as lost and is asked for again
 const FEW_MASKS = 5; // with fewer the visitor is told how to get more
 
-function createEverything(parts, view, page, link) {
+function createEverything(parts, view, prompts, page, link) {
   const found = createFound();
   const controls = createFoundControls(view);
   const table = createFoundTable({ light: (mask) => light(mask, false), choose: adopt });
@@ -82,8 +82,9 @@ function createEverything(parts, view, page, link) {
     if (document.activeElement === tagButton) parts.stage.focus({ preventScroll: true });
     search = null;
     isSearched = true;
+    const press = matchMedia("(pointer: coarse)").matches ? "Tap" : "Click";
     const advice = text === "Done" && found.count < FEW_MASKS ? " Lower the thresholds for more." : "";
-    const whole = found.count ? `${text}: ${countOf(found.count)}.${advice}` : text;
+    const whole = found.count ? `${text}: ${countOf(found.count)}. ${press} a mask to make it an object.${advice}` : text;
     showRun(whole, 0);
     if (hadFocus) start.focus();
     page.announce(whole);
@@ -165,7 +166,7 @@ function createEverything(parts, view, page, link) {
     tag.classList.toggle("ms-call", isCall);
     tagColor.hidden = !lit;
     tagButton.hidden = !isCall && !isPinned;
-    tagButton.textContent = lit ? "Make it an object" : search ? "Stop" : "Search the photo";
+    tagButton.textContent = lit ? "Make it an object" : search ? cancel.textContent : start.textContent;
     if (!lit) tagText.textContent = search ? countOf(found.count) : "";
     if (!lit) return;
     const share = percentText(lit.area / (view.photo.width * view.photo.height));
@@ -207,11 +208,23 @@ function createEverything(parts, view, page, link) {
   }
 
   function adopt(mask) {
-    const now = performance.now();
-    if (!mask || now - mask.adoptedAt < DOUBLE_CLICK_MS) return;
-    if (page.adopt({ point: mask.point, area: mask.area }) === false) return;
-    mask.adoptedAt = now;
+    if (!mask) return;
+    if (mask.isObject) prompts.select(mask.objectId);
+    else {
+      const id = prompts.adopt({ point: mask.point, area: mask.area });
+      if (id === null) return page.tooManyObjects();
+      mask.objectId = id;
+    }
     status.textContent = "It is an object now; the Segment tab has it.";
+    objectsChanged();
+  }
+
+  // Objects come and go elsewhere, too: deleted, undone, redone.
+  function objectsChanged() {
+    const isObject = ({ objectId }) => prompts.find(objectId) !== null;
+    const others = found.all.filter((mask) => mask.isObject !== isObject(mask));
+    if (!others.length) return;
+    for (const mask of others) mask.isObject = !mask.isObject;
     found.paint();
     showAll();
   }
@@ -242,6 +255,7 @@ function createEverything(parts, view, page, link) {
   return {
     onUpdate,
     draw,
+    objectsChanged,
     // The photo has been encoded.
     photoReady() {
       if (search && !search.isAsked) ask();

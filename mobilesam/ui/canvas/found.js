@@ -57,7 +57,7 @@ function createFound() {
     const left = clamp(Math.round((mask.x / photo.width) * width), 0, width - 1);
     const top = clamp(Math.round((mask.y / photo.height) * height), 0, height - 1);
     const { png: _png, ...facts } = mask;
-    return { ...facts, color: foundColor(mask.id - 1), left, top, columns, rows, inside, adoptedAt: -Infinity };
+    return { ...facts, color: foundColor(mask.id - 1), left, top, columns, rows, inside, objectId: null, isObject: false };
   }
 
   function place({ id, area, left, top, columns, rows, inside }) {
@@ -82,9 +82,9 @@ function createFound() {
     const image = sheet.createImageData(width, height);
     const pixels = new Uint32Array(image.data.buffer); // little-endian: alpha, blue, green, red
     const shades = new Map([[0, { fill: 0, edge: 0 }]]);
-    for (const { id, color: [red, green, blue], adoptedAt } of masks.values()) {
+    for (const { id, color: [red, green, blue], isObject } of masks.values()) {
       const tint = (blue << 16) | (green << 8) | red;
-      const edge = adoptedAt > 0 ? 0xffffffff : ((255 << 24) | tint) >>> 0;
+      const edge = isObject ? 0xffffffff : ((255 << 24) | tint) >>> 0;
       shades.set(id, { fill: ((FILL_ALPHA << 24) | tint) >>> 0, edge });
     }
     let shade = shades.get(0);

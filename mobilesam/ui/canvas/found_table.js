@@ -116,7 +116,7 @@ function createFoundTable(on) {
       const known = rows;
       rows = new Map(masks.map((mask) => [mask.id, known.get(mask.id) ?? { mask, node: rowOf(mask) }]));
       for (const [id, { node }] of known) if (!rows.has(id)) node.remove();
-      for (const { mask, node } of rows.values()) node.classList.toggle("ms-adopted", mask.adoptedAt > 0);
+      for (const { mask, node } of rows.values()) node.classList.toggle("ms-adopted", mask.isObject);
       arrange();
     },
     // Mark the row of the mask that is shown alone; `isElsewhere`: bring it into sight.

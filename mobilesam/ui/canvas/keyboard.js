@@ -72,9 +72,10 @@ function attachKeyboard(parts, view, prompts, page) {
 
   const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
-  // Returns whether the key meant something.
+  // Returns whether the key meant something. What changes an object does nothing where none is seen.
   function press(event) {
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+    if (page.tab === "everything" && ["b", "Delete", "Backspace", "n", "[", "]", "F2"].includes(key)) return false;
     if (ARROWS[event.key]) move(...ARROWS[event.key], event.shiftKey);
     else if (key === "Enter") enter(event.shiftKey ? 0 : 1);
     else if (key === "b") markCorner();
@@ -86,7 +87,7 @@ function attachKeyboard(parts, view, prompts, page) {
     else if (key === "n") page.newObject();
     else if (key === "[" || key === "]") selectNext(key === "]" ? 1 : -1);
     else if (key === "F2") page.renameObject();
-    else if (/^[1-5]$/.test(key)) page.setTool(TOOLS[Number(key) - 1].name);
+    else if (/^[1-5]$/.test(key) && !parts.tools[Number(key) - 1].disabled) page.setTool(TOOLS[Number(key) - 1].name);
     else return false;
     return true;
   }

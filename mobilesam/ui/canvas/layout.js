@@ -5,7 +5,7 @@ function buildHeader(parts) {
   parts.modelName = make("span", { class: "ms-model-name" });
   parts.modelNote = make("p", { class: "ms-model-note", role: "status" });
   parts.tabs = TABS.map(([name, label]) =>
-    make("button", { type: "button", role: "tab", class: "ms-tab", id: `ms-tab-${name}`, "data-tab": name, "aria-controls": `ms-panel-${name}` }, label),
+    make("button", { type: "button", role: "tab", class: "ms-tab", id: `ms-tab-${name}`, "data-tab": name, "aria-controls": name === "compare" ? "mobilesam-compare" : `ms-panel-${name}` }, label),
   );
   return make(
     "header",
@@ -184,7 +184,7 @@ function buildRefine(parts) {
 
 function buildSaves(parts) {
   parts.saves = SAVES.map(([kind, label, detail]) =>
-    make("button", { type: "button", class: "ms-button ms-save", "data-save": kind, title: `Save: ${detail}`, "aria-label": `Save ${label}: ${detail}`, disabled: true }, label),
+    make("button", { type: "button", class: "ms-button ms-save", "data-save": kind, "data-detail": detail, title: `Save: ${detail}`, "aria-label": `Save ${label}: ${detail}`, disabled: true }, label),
   );
   parts.saveSize = make("span", { class: "ms-aside" });
   parts.share = make("button", { type: "button", class: "ms-button ms-share", "data-action": "share" }, icon("link"), make("span", {}, "Copy link"));
@@ -239,11 +239,6 @@ function buildSide(parts) {
       make("details", { class: "ms-details" }, make("summary", {}, "Keyboard and gestures"), make("dl", {}, ...keys)),
     ),
     everything: panel("everything"),
-    compare: panel(
-      "compare",
-      section("Two models, one photo", make("p", { class: "ms-none" },
-        "Set points or a box on the photo as usual: both models get those of the selected object. Choose the two models below the photo.")),
-    ),
   };
   return make("aside", { class: "ms-side", "aria-label": "Result" }, ...Object.values(parts.panels));
 }

@@ -25,6 +25,10 @@ const page = {
   get model() {
     return modelName;
   },
+  // Whether a click would start an object, and there is no room for one.
+  get isFull() {
+    return prompts.all.length >= MAX_OBJECTS && (prompts.isPreset || !prompts.current);
+  },
   // What every request says.
   message() {
     const active = prompts.current?.id ?? null;
@@ -43,7 +47,7 @@ const page = {
     this.state = state;
     parts.root.dataset.state = state;
     parts.stage.setAttribute("aria-busy", String(state === "opening" || state === "encoding"));
-    showHint();
+    hint.show();
   },
   setBusy(text) {
     parts.busy.hidden = !text;
@@ -54,8 +58,8 @@ const page = {
     const { top, bottom } = parts.stage.getBoundingClientRect();
     if (top < 0 || bottom > innerHeight) parts.toolbar.scrollIntoView({ block: "start" });
   },
-  // Show a sentence over the photo. `kind` (open, ask, save, share, offline) says what it is about:
-  // an answer of another kind leaves it there.
+  // Show a sentence over the photo. `kind` (open, ask, limit, save, share, offline) says what it is
+  // about: an answer of another kind leaves it there.
   say(text, kind = "") {
     parts.notice.hidden = !text;
     parts.notice.dataset.kind = kind;
@@ -78,7 +82,7 @@ const page = {
     }
     parts.stage.dataset.tool = name;
     updateTouch();
-    showHint();
+    hint.show();
   },
   setTab(name) {
     this.tab = name;
@@ -90,8 +94,12 @@ const page = {
     for (const tool of parts.tools) tool.disabled = name === "everything" && tool.dataset.tool !== "pan";
     if (name === "everything" && this.tool !== "pan") this.setTool("include"); // a click takes a mask
     everything.tabChanged(name === "everything");
-    showHint();
+    showHistory();
     view.resize();
+    hint.show();
+    if (name !== "segment") return;
+    page.candidates.show(); // hidden, they have no width
+    page.objectList.reveal();
   },
   // The everything tab's masks under the pointer.
   hoverFound: (position) => everything.hoverAt(position),
@@ -99,12 +107,7 @@ const page = {
     everything.pick(position);
   },
   onEverything: (found) => everything.onUpdate(found),
-  adopt(found) {
-    const isDone = prompts.adopt(found);
-    if (!isDone) page.tooManyObjects();
-    return isDone;
-  },
-  tooManyObjects: () => page.say(`At most ${MAX_OBJECTS} objects can be had; delete one first.`, "ask"),
+  tooManyObjects: () => page.say(`At most ${MAX_OBJECTS} objects can be had; delete one first.`, "limit"),
   newObject() {
     if (view.photo && !prompts.start()) page.tooManyObjects();
   },
@@ -153,6 +156,7 @@ const page = {
     parts.zoomFit.textContent = `${Math.round(view.zoom * 100)} %`;
     parts.fit.hidden = !view.isZoomed;
     updateTouch();
+    hint.place();
   },
   open: (source) => link.open(source),
   save(button) {
@@ -257,7 +261,8 @@ const results = createResults(parts, view, prompts, page);
 const sharing = createSharing(parts, view, prompts, page, props.examples || []);
 const keeping = createKeeping(parts, sharing);
 const link = createLink({ props, trigger: whenOnline(trigger, page), upload, watch }, prompts, results, page);
-const everything = createEverything(parts, view, page, link);
+const everything = createEverything(parts, view, prompts, page, link);
+const hint = createHint(parts, view, prompts, page);
 const keyboard = attachKeyboard(parts, view, prompts, page);
 view.drawEverything = everything.draw;
 attachGestures(parts, view, prompts, page);
@@ -277,17 +282,19 @@ function tooMany() {
 function showHistory() {
   parts.undo.disabled = !prompts.canUndo;
   parts.redo.disabled = !prompts.canRedo;
+  parts.clear.disabled = prompts.isEmpty || page.tab === "everything";
 }
 
 // `what` is a sentence for the live region, "" during a drag, null for a new photo.
 function promptsChanged(what) {
   showHistory();
-  parts.clear.disabled = prompts.isEmpty;
+  if (!page.isFull) page.unsay("limit");
   view.live.hover = null;
   view.redraw("marks", "mask");
   panel.showList();
   keeping.changed();
-  if (what !== "") showHint();
+  everything.objectsChanged();
+  if (what !== "") hint.show();
   if (what === "") results.showData();
   else results.show();
   if (what) page.announce(what);
@@ -295,19 +302,6 @@ function promptsChanged(what) {
   link.nothingToAsk(what === null);
   if (!prompts.hasAny) results.markStale(false);
   results.complete(prompts.current);
-}
-
-function showHint() {
-  const isTouch = matchMedia("(pointer: coarse)").matches;
-  const click = isTouch
-    ? "Tap what you want. Hold to leave a spot out."
-    : "Click what you want. Drag for a box. Right-click leaves something out.";
-  const tool = TOOLS.find(({ name }) => name === page.tool);
-  const usual = (prompts.isPreset && view.photo?.hint) || click;
-  parts.hint.textContent = page.tool === "include" ? usual : tool.hint;
-  const isFree = prompts.isEmpty || prompts.isPreset;
-  const isUseful = isFree && page.tool !== "pan" && page.tab !== "everything" && (page.state === "ready" || page.state === "encoding");
-  parts.hint.hidden = !isUseful;
 }
 
 // One finger scrolls the page over the photo unless a tool or the zoom needs it; a pen never does.
@@ -342,7 +336,10 @@ parts.noticeClose.addEventListener("click", () => {
 });
 parts.model.addEventListener("change", () => page.setModel(parts.model.value));
 
-new ResizeObserver(() => view.resize()).observe(parts.stage);
+new ResizeObserver(() => {
+  view.resize();
+  hint.place();
+}).observe(parts.stage);
 page.setTool("include");
 page.setTab("segment");
 promptsChanged(null);

@@ -2,6 +2,7 @@
 
 function createObjectList(parts, view, prompts, look, page) {
   let isRefining = false; // a slider is being moved: one entry in the history for all of it
+  let revealedId = null; // the selected object that was brought into sight
 
   function row(object) {
     const isActive = object === prompts.current;
@@ -29,7 +30,17 @@ function createObjectList(parts, view, prompts, look, page) {
       const same = parts.objectList.querySelector(`[data-object="${back.id}"] [data-do="${back.what}"]`);
       (same || parts.objectList.querySelector("[data-selected=true] button") || parts.stage).focus();
     }
+    if (prompts.current?.id !== revealedId) reveal();
     showLook();
+  }
+
+  // Bring the selected object into sight in the list; the page itself stays.
+  function reveal() {
+    revealedId = prompts.current?.id ?? null;
+    const chosen = parts.objectList.querySelector("[data-selected=true]");
+    if (!chosen) return;
+    const box = parts.objectList.parentElement;
+    box.scrollTop = clamp(box.scrollTop, chosen.offsetTop + chosen.offsetHeight - box.clientHeight, chosen.offsetTop);
   }
 
   function showLook() {
@@ -131,6 +142,7 @@ function createObjectList(parts, view, prompts, look, page) {
 
   return {
     show,
+    reveal,
     rename: () => prompts.current && rename(prompts.current.id),
   };
 }

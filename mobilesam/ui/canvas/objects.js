@@ -145,11 +145,8 @@ function createObjects(onChange) {
       }
       const name = label === 1 ? "Include" : "Exclude";
       const last = object.points.at(-1);
-      return changed(
-        positions.length === 1
-          ? `${name} point at ${last.x}, ${last.y}.`
-          : `${positions.length} ${name.toLowerCase()} points added.`,
-      );
+      const isOne = positions.length === 1;
+      return changed(isOne ? `${name} point at ${last.x}, ${last.y}.` : `${positions.length} ${name.toLowerCase()} points added.`);
     },
     removePoint(index) {
       remember();
@@ -187,21 +184,27 @@ function createObjects(onChange) {
 
     // --- objects -------------------------------------------------------------------------------
 
+    // Without room nothing stays chosen: a click must not go to the object before.
     start() {
-      if (now.objects.length >= MAX_OBJECTS) return false;
+      if (now.objects.length >= MAX_OBJECTS) {
+        Object.assign(now, { activeId: null, isPreset: false });
+        return !changed("No object is selected.");
+      }
       const object = current();
       if (object && !hasPrompts(object)) return changed(`${object.name} is still empty: click on it.`);
       remember();
       return changed(`${create().name}: click on it.`);
     },
     // An object whose candidate is to be the one of about this area, from a mask found otherwise.
+    // Returns its id, or null where there is no room.
     adopt({ point: [x, y], area }) {
-      if (now.objects.length >= MAX_OBJECTS) return false;
+      if (now.objects.length >= MAX_OBJECTS) return null;
       remember();
       batches += 1;
       const points = [{ x, y, label: 1, addedAt: performance.now(), batch: batches }];
       const object = create({ points, wantedArea: area, refine: { ...NO_REFINEMENT } });
-      return changed(`${object.name} added.`);
+      changed(`${object.name} added.`);
+      return object.id;
     },
     select(id) {
       if (!find(id) || (now.activeId === id && !now.isPreset)) return false;

@@ -53,10 +53,13 @@ function createPanel(parts, view, prompts, page) {
 
   function showSaves() {
     const selected = prompts.maskOf(prompts.current);
-    const any = prompts.all.some((object) => !object.hidden && prompts.maskOf(object));
+    const masked = prompts.all.filter((object) => prompts.maskOf(object));
+    const any = masked.some((object) => !object.hidden);
     for (const button of parts.saves) {
-      const isOfOne = button.dataset.save === "mask" || button.dataset.save === "cutout";
-      button.disabled = !(isOfOne ? selected : any) || button.dataset.busy === "true";
+      const { save, detail, busy } = button.dataset;
+      const isOfOne = save === "mask" || save === "cutout";
+      button.disabled = !(isOfOne ? selected : any) || busy === "true";
+      button.title = masked.length && !any && !isOfOne ? "All objects are hidden" : `Save: ${detail}`;
     }
     parts.saveSize.textContent = view.photo ? `${view.photo.width} × ${view.photo.height}` : "";
     parts.share.disabled = !view.photo;

@@ -115,6 +115,11 @@ class Desk:
             self._waiting[visitor] = job
             return len(self._waiting) - 1 + len(self._running)
 
+    def has(self, visitor: str) -> bool:
+        """Tell whether a visitor has a job under way or waiting."""
+        with self._lock:
+            return visitor in self._waiting or visitor in self._running
+
     def take(self, visitor: str) -> Job | None:
         """Return the visitor's job, whose turn has come; None if he cancelled it meanwhile."""
         with self._lock:

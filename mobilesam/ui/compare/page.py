@@ -20,8 +20,8 @@ from mobilesam.comparison.pictures import (
 
 JPEG_QUALITY = 88
 INTRO = (
-    "The selected object's points and box go to two models. Each runs in a process of its own;"
-    " clicks are answered meanwhile."
+    "Both models get the selected object's points and box; set them on the photo as usual. Each"
+    " runs in a process of its own; clicks are answered meanwhile."
 )
 _TEMPLATE_SIGNS = {"$": "&#36;", "{": "&#123;", "}": "&#125;", "`": "&#96;", "\\": "&#92;"}
 
@@ -116,11 +116,11 @@ def shares(comparison: Comparison) -> tuple[str, str, str]:
 
 
 def measured_html(comparison: Comparison | None = None) -> str:
-    """Return the table of what was measured."""
+    """Return the table of what was measured, or is being measured."""
     if comparison is None:
         head: tables.Row = ("measured here", "first model", "second model")
         rows: list[tables.Row] = [(name, "", "") for name in tables.MEASURED]
-        return _table("Measured here", head, rows, "Nothing yet: press Compare.")
+        return _table("Measured here", head, rows, "Measuring…")
     return _table(
         "Measured here",
         tables.measured_head(comparison),

@@ -29,7 +29,7 @@ from mobilesam.ui.sessions import Session
 LOGGER = logging.getLogger(__name__)
 
 SLIDER_SCRIPT = Path(__file__).with_name("slider.js")
-READY = "Choose two models and press Compare."
+READY = "Choose two models that are on this server, and press Compare."
 _EVENT: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 Changes = dict[Any, Any]
 
@@ -58,11 +58,16 @@ class CompareTab:
             with gr.Row(elem_classes="ms-compare-controls"):
                 self.first = gr.Dropdown(options, value=first.value, label="First model")
                 self.second = gr.Dropdown(options, value=second.value, label="Second model")
-                self.start = gr.Button("Compare", variant="primary", elem_id="ms-compare-start")
+                self.start = gr.Button(
+                    "Compare",
+                    variant="primary",
+                    interactive=first.is_here and second.is_here,
+                    elem_id="ms-compare-start",
+                )
                 self.stop = gr.Button("Cancel", interactive=False, elem_id="ms-compare-stop")
             with gr.Row(visible=False, elem_classes="ms-compare-missing") as self.missing:
                 self.missing_text = gr.HTML()
-                self.fetch = gr.Button("Download", elem_id="ms-compare-fetch")
+                self.fetch = gr.Button("Download", variant="primary", elem_id="ms-compare-fetch")
             self.status = gr.HTML(page.status_html(READY), elem_id="ms-compare-status")
             self.sides = gr.HTML(page.sides_html(), elem_id="ms-compare-sides")
             self.slider = gr.ImageSlider(
@@ -85,14 +90,14 @@ class CompareTab:
         chosen = [self.first, self.second]
         controls = [self.status, self.start, self.stop, self.fetch]
         results = [self.sides, self.slider, self.pictures, self.measured, self.figure]
-        missing = [self.missing, self.missing_text, self.fetch]
+        missing = [self.start, self.missing, self.missing_text, self.fetch]
         now: dict[str, Any] = {"queue": False, **_EVENT}
         # Started again right after a cancel: the event that was cancelled may still be ending.
         again: dict[str, Any] = {"trigger_mode": "multiple"}
         self.start.click(
             self.hand_in,
             [*chosen, canvas, session],
-            [*controls, *missing, *results],
+            [*controls, *results],
             **now,
             **again,
         ).then(
@@ -103,17 +108,17 @@ class CompareTab:
             concurrency_limit=1,
             **_EVENT,
             **again,
-        )
+        ).then(self.show_missing, chosen, missing, **now, **again)  # as they are chosen by then
         self.fetch.click(self.hand_in_download, chosen, controls, **now, **again).then(
             self.download,
             chosen,
-            [*controls, *missing, *chosen],
+            [self.status, self.stop, *missing, *chosen],
             concurrency_id="compare-download",
             concurrency_limit=1,
             **_EVENT,
             **again,
         )
-        self.stop.click(self.cancel, None, controls, **now)
+        self.stop.click(self.cancel, chosen, [self.status, self.stop, *missing], **now)
         gr.on([self.first.change, self.second.change], self.show_missing, chosen, missing, **now)
         blocks = Context.root_block
         if blocks is None:
@@ -167,12 +172,12 @@ class CompareTab:
                 return
             yield {**self._idle(summary(job.result)), **results}
 
-    def cancel(self, request: gr.Request) -> Changes:
+    def cancel(self, first: Any, second: Any, request: gr.Request) -> Changes:
         """End what the visitor has under way or waiting."""
         visitor = str(request.session_hash)
         self.desk.cancel(visitor)
         self.downloads.cancel(visitor)
-        return self._idle(CANCELLED)
+        return {**self._idle(CANCELLED), **self.show_missing(first, second, request)}
 
     def leave(self, request: gr.Request) -> None:
         """End what a visitor has under way who closes the page."""
@@ -206,28 +211,32 @@ class CompareTab:
             yield self._idle(job.trouble, "" if job.trouble == CANCELLED else "warn")
         else:
             text = "The weights are here now; press Compare."
-            yield {**self._idle(text), **self.refresh(first, second)}
+            yield {**self._idle(text), **self.refresh(first, second, request)}
 
-    def refresh(self, first: Any, second: Any) -> Changes:
+    def refresh(self, first: Any, second: Any, request: gr.Request) -> Changes:
         """Say anew which models are here."""
         options = [(choice.label, choice.value) for choice in self._choices().values()]
         return {
             self.first: gr.update(choices=options),
             self.second: gr.update(choices=options),
-            **self.show_missing(first, second),
+            **self.show_missing(first, second, request),
         }
 
-    def show_missing(self, first: Any, second: Any) -> Changes:
-        """Offer the download of a chosen model that is not here."""
+    def show_missing(self, first: Any, second: Any, request: gr.Request) -> Changes:
+        """Offer the download of a chosen model that is not here; without it nothing is compared."""
         choice = self._missing_choice(first, second)
+        visitor = str(request.session_hash)
+        is_busy = self.desk.has(visitor) or self.downloads.has(visitor)
+        start = gr.update(interactive=choice is None and not is_busy)
         if choice is None:
-            return {self.missing: gr.update(visible=False)}
+            return {self.start: start, self.missing: gr.update(visible=False)}
         label = f"Download {choice.title}, {choice.size_bytes / 1e6:,.0f} MB"
-        text = f"<p>{page.escape(describe_missing(choice))}</p>"
+        text = f"<p>{page.escape(describe_missing(choice))} Compare works once it is here.</p>"
         return {
+            self.start: start,
             self.missing: gr.update(visible=True),
             self.missing_text: text,
-            self.fetch: gr.update(value=label),
+            self.fetch: gr.update(value=label, interactive=not is_busy),
         }
 
     # --- how it is done --------------------------------------------------------------------------
@@ -260,7 +269,6 @@ class CompareTab:
     def _idle(self, text: str, kind: str = "") -> Changes:
         return {
             self.status: page.status_html(text, kind),
-            self.start: gr.update(interactive=True),
             self.stop: gr.update(interactive=False),
             self.fetch: gr.update(interactive=True),
         }
