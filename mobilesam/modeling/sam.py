@@ -145,7 +145,9 @@ class Sam(nn.Module):
     def embedding_size(self, input_size: tuple[int, int]) -> tuple[int, int]:
         """Return the (h, w) cells for a picture of (height, width) pixels in the input frame."""
         height, width = (self.image_size,) * 2 if self.pads_to_square else input_size
-        return -(-height // EMBED_STRIDE), -(-width // EMBED_STRIDE)
+        # not -(-side // stride): ONNX divides towards zero
+        rows, columns = ((side + EMBED_STRIDE - 1) // EMBED_STRIDE for side in (height, width))
+        return rows, columns
 
     def preprocess(self, pixels: torch.Tensor) -> torch.Tensor:
         """Normalise (B, 3, h, w) RGB pixels in 0..255 and pad them to what the encoder takes."""
