@@ -56,7 +56,7 @@ MODELS = {
         ModelSpec("sam_vit_b", "SAM ViT-B", "sam_vit_b", 1024, "sam_vit_b", 93_735_472),
         ModelSpec("sam_vit_l", "SAM ViT-L", "sam_vit_l", 1024, "sam_vit_l", 312_342_832),
         ModelSpec("sam_vit_h", "SAM ViT-H", "sam_vit_h", 1024, "sam_vit_h", 641_090_608),
-        ModelSpec("embedded", "Embedded (ours, small)", "deit_tiny", 512, None, 10_536_560),
+        ModelSpec("embedded", "Embedded (ours, small)", "deit_tiny", 640, None, 10_647_152),
     )
 }
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from mobilesam import Predictor, backends, export_cache, load_model, onnx_export, registry
+from mobilesam import MODELS, Predictor, backends, export_cache, load_model, onnx_export, registry
 from mobilesam.modeling import Sam
 from mobilesam.ui import build_demo
 from mobilesam.ui.models import ModelShelf
@@ -53,7 +53,8 @@ def accelerated(request: pytest.FixtureRequest, cache: Path) -> Sam:
 def test_masks_and_embeddings_are_those_of_pytorch(accelerated: Sam, embedded: Predictor) -> None:
     predictor = Predictor(accelerated)
     ours, theirs = predictor.encode(PHOTO), embedded.encode(PHOTO)
-    assert ours.features.shape == theirs.features.shape == (1, 256, 24, 32)
+    side = MODELS["embedded"].image_size // 16
+    assert ours.features.shape == theirs.features.shape == (1, 256, side * 3 // 4, side)
     assert (ours.features - theirs.features).abs().max() <= 1e-4
     assert ours.model_identity == theirs.model_identity
     expected = embedded.predict(theirs, **CLICK).masks

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mobilesam import Predictor, onnx_export
+from mobilesam import MODELS, Predictor, onnx_export
 from mobilesam.predictor import ImageEmbedding
 from tests.onnx_models import check_decoder, decoder_inputs, encoder_input, open_session
 
 onnx = pytest.importorskip("onnx", reason="the optional extra onnx is not installed")
 ROOT = Path(__file__).resolve().parent.parent
 VAL_PICTURES = ROOT.parent / "shared" / "data" / "val-000.tar"
+SIDE = MODELS["embedded"].image_size
 PARTS = ("encoder", "decoder", "encoder.int8", "decoder.int8")
 
 
@@ -49,7 +50,7 @@ def test_a_file_says_what_it_is(folder: Path, part: str) -> None:
     onnx.checker.check_model(model, full_check=True)
     said = {entry.key: entry.value for entry in model.metadata_props}
     assert said["model"] == "embedded"
-    assert said["image_size"] == "512"
+    assert said["image_size"] == str(SIDE)
     assert said["licence"] == "research and demonstration"
     assert (model.producer_name, model.producer_version) == ("mobilesam", said["mobilesam"])
     # What onnxruntime-web 1.14, which SAM's own page uses, can read.
@@ -80,7 +81,7 @@ def test_parity_with_pytorch(
     noise = np.random.default_rng(0).integers(0, 255, (7, 9, 3), np.uint8)
     photo = np.asarray(Image.fromarray(noise).resize(size[::-1], Image.Resampling.BICUBIC))
     embedding = embedded.encode(photo)
-    (features,) = sessions["encoder"].run(None, {"pixels": encoder_input(photo, 512)})
+    (features,) = sessions["encoder"].run(None, {"pixels": encoder_input(photo, SIDE)})
     assert features.shape == tuple(embedding.features.shape)
     assert np.abs(features - embedding.features.numpy()).max() <= 1e-4
     check_decoder(sessions["decoder"], embedded, embedding)
@@ -90,7 +91,7 @@ def test_parity_with_pytorch(
 def test_weights_of_8_bits_keep_the_masks(sessions: dict[str, Any]) -> None:
     ious = []
     for photo, objects in val_pictures(8):
-        pixels = {"pixels": encoder_input(photo, 512)}
+        pixels = {"pixels": encoder_input(photo, SIDE)}
         for prompt in prompts_for(objects):
             outputs = []
             for kind in ("", ".int8"):
@@ -133,8 +134,8 @@ def embedding_of(features: np.ndarray, photo: np.ndarray) -> ImageEmbedding:
     from mobilesam.transforms import input_size_for
 
     size = photo.shape[:2]
-    frame = input_size_for(size, 512)
-    return ImageEmbedding(torch.from_numpy(features), None, size, frame, 512, "", "", 0.0)
+    frame = input_size_for(size, SIDE)
+    return ImageEmbedding(torch.from_numpy(features), None, size, frame, SIDE, "", "", 0.0)
 
 
 def test_the_report_is_one_line_of_json(run: Any, tmp_path: Path, monkeypatch: Any) -> None:
@@ -153,7 +154,7 @@ def test_the_report_is_one_line_of_json(run: Any, tmp_path: Path, monkeypatch: A
     assert asked == {"folder": str(tmp_path), "opset": 20, "single_mask": True, "quantize": False}
     assert json.loads(out) == {
         "model": "embedded",
-        "image_size": 512,
+        "image_size": SIDE,
         "opset": 20,
         "files": [{"path": str(path), "bytes": 3}],
     }

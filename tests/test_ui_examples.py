@@ -19,7 +19,6 @@ from mobilesam.ui.examples import ReadyEmbeddings, find_examples, thumbnails
 FOLDER = Path(__file__).resolve().parents[1] / "examples"
 EXAMPLES = find_examples(FOLDER)
 SHOWN = [(name, number) for name, one in EXAMPLES.items() for number in range(len(one.objects))]
-HARD = {("photographer.jpg", 1)}  # says so itself
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +64,7 @@ def test_the_prompts_of_an_example_give_its_mask(embedded, embeddings, name, num
         x0, y0, x1, y1 = shown["box"]
         assert mask[y0:y1, x0:x1].sum() > 0.95 * mask.sum()
     score = prediction.iou_predictions[prediction.best]
-    assert score < 0.6 if (name, number) in HARD else score > 0.65
+    assert score > 0.65
 
 
 def test_the_first_example_is_one_click_and_a_large_sure_mask(embedded, embeddings):
@@ -172,7 +171,7 @@ def test_examples_are_encoded_in_advance_and_in_order(embedded, embeddings):
     for name, expected in embeddings.items():
         assert torch.equal(ready.embedding(name, embedded).features, expected.features)
     assert ready.embedding("gone.jpg", embedded) is None
-    assert ready.nbytes == sum(embedding.nbytes for embedding in embeddings.values()) < 7 * 2**20
+    assert ready.nbytes == sum(embedding.nbytes for embedding in embeddings.values()) < 11 * 2**20
     finished(ready)
     assert len(recorder.asked) == len(asked)  # nothing is missing any more
 
