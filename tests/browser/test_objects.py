@@ -182,7 +182,7 @@ def test_a_low_score_is_said_in_words(visit):
     assert low < 0.6 < high  # else this photo shows nothing
     assert said[low] == "Unsure: add a point or draw a box."
     assert said[high] == ""
-    demo.drag((350, 380), (450, 500))
+    demo.drag((200, 20), (250, 80))
     demo.wait_mask()
     assert demo.page.locator(".ms-verdict").inner_text() == "Unsure: add a point."
 

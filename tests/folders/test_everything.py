@@ -130,7 +130,7 @@ def test_help_shows_every_option_with_the_librarys_default(run: Run) -> None:
     for name, text in EVERYTHING_HELP.items():
         assert f"--{name.replace('_', '-')}" in shown
         assert text.split(":")[0] in shown
-    assert "0 to 1 (default: 0.88; 0.4 for this project's own models)" in shown
+    assert "0 to 1 (default: 0.88; 0.45 for this project's own models)" in shown
     assert "along each side (default: 32)" in shown
 
 
