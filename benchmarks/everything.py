@@ -25,7 +25,7 @@ from mobilesam.everything import EverythingOptions, generate
 from mobilesam.everything_search import CropSearch
 from mobilesam.masks import mask_iou, stability_score
 from mobilesam.modeling import Sam, build_model, prepare_for_inference
-from mobilesam.modeling.sam import image_cells
+from mobilesam.modeling.layers import image_cells
 from mobilesam.nms import nms
 from mobilesam.predictor import ImageEmbedding
 from mobilesam.transforms import input_size_for, to_input_frame

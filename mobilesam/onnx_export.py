@@ -18,7 +18,7 @@ from torch import nn
 from mobilesam import __version__
 from mobilesam.modeling import Sam
 from mobilesam.modeling.image_encoder import EMBED_DIM, EMBED_STRIDE
-from mobilesam.modeling.sam import image_cells
+from mobilesam.modeling.layers import image_cells
 from mobilesam.onnx_files import to_onnx, write
 from mobilesam.transforms import LOW_RES_STRIDE
 

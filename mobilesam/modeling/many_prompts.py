@@ -20,8 +20,9 @@ from mobilesam.modeling.factored_cells import (
     TokenReader,
     Workspace,
 )
+from mobilesam.modeling.layers import image_cells
 from mobilesam.modeling.mask_decoder import arrange_sub_cells, spread_weight
-from mobilesam.modeling.sam import Sam, image_cells
+from mobilesam.modeling.sam import Sam
 
 PROMPTS_AT_A_TIME = 8  # their cells, 2 MiB each at 1024 px, are held at once
 

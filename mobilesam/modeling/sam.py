@@ -20,7 +20,7 @@ from mobilesam.transforms import LOW_RES_STRIDE, upscale_logits
 PIXEL_MEAN = (123.675, 116.28, 103.53)  # RGB, 0 to 255
 PIXEL_STD = (58.395, 57.12, 57.375)
 
-__all__ = ["ImageProjections", "Sam", "build_model", "image_cells"]
+__all__ = ["ImageProjections", "Sam", "build_model"]
 
 
 class Sam(nn.Module):

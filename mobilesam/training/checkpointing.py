@@ -24,15 +24,8 @@ def save_model(model: Sam, path: Path, metadata: dict[str, str]) -> None:
         key: (tensor.half() if tensor.is_floating_point() else tensor).detach().cpu().contiguous()
         for key, tensor in model.state_dict().items()
     }
-    described = {
-        "encoder": model.encoder_name,
-        "image_size": str(model.image_size),
-        "pads_to_square": str(model.pads_to_square).lower(),
-        "draws_prompts": str(model.draws_prompts).lower(),
-        **metadata,
-    }
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_tensors(path, tensors, described)
+    write_tensors(path, tensors, {**model.description, **metadata})
 
 
 def write_tensors(

@@ -30,17 +30,17 @@ function createKeeping(parts, sharing) {
   async function showing({ file = null }) {
     if (file && file === photo?.file) return;
     const before = photo?.key;
-    const now = { file, key: Date.now() + Math.random() };
-    photo = file && now;
+    photo = file && { file, key: Date.now() + Math.random() };
+    const key = photo?.key;
     changed();
     await inDatabase((photos) => {
       photos.delete(IDBKeyRange.upperBound(Date.now() - KEEP_PHOTO_MS));
       if (before) photos.delete(before);
-      if (file) photos.put(file, now.key);
+      if (file) photos.put(file, key);
     });
   }
 
-  // What was on the screen before the page was loaded again; null if this is another visit.
+  // Bring back what was on the screen before the page was loaded again; another visit begins anew.
   async function start() {
     const [visit] = performance.getEntriesByType("navigation");
     const isAgain = visit?.type === "reload" || visit?.type === "back_forward";
