@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -151,6 +152,39 @@ def test_a_teacher_that_is_its_own_student_has_no_loss(
                 _, logged = run.module(*run.step_arguments(batch))
             assert logged["mse"] < 1e-5
             assert logged["cosine"] > 0.999
+
+
+def test_a_student_goes_on_at_another_size(data: Path, teacher: Path, tmp_path: Path) -> None:
+    """A ViT's positions are resampled, and a convolutional encoder takes any size."""
+    smaller = {"student": "deit_tiny", "steps": 2, "cache": None}
+    DistillRun(config_for(data, tmp_path / "64", teacher, **smaller)).run()
+    init = tmp_path / "64/model.safetensors"
+    changes = {**smaller, "image_size": 96, "init": str(init)}
+    run = DistillRun(config_for(data, tmp_path / "96", teacher, **changes))
+    assert (run.model.image_size, run.teacher.image_size) == (96, 96)
+    had, has = load_file(init), run.model.image_encoder.state_dict()
+    for name, tensor in has.items():
+        before = had[f"image_encoder.{name}"].float()
+        if name == "backbone.pos_embed":
+            assert tensor.shape == (1, 1 + 6 * 6, 192)
+            assert before.shape == (1, 1 + 4 * 4, 192)
+            torch.testing.assert_close(tensor[:, :1], before[:, :1])  # the class token's
+        else:
+            torch.testing.assert_close(tensor, before, rtol=0, atol=0)
+    run.run()
+    assert load_model(tmp_path / "96/model.safetensors").image_size == 96
+    metadata = read_metadata(tmp_path / "96/model.safetensors")
+    assert (metadata["teacher"], metadata["init"]) == (teacher.stem, "64")
+
+
+def test_a_student_cannot_begin_with_another_kind_of_encoder(
+    data: Path, teacher: Path, tmp_path: Path
+) -> None:
+    message = f"image encoder is tiny_vit, that of {teacher} is deit_tiny; name a model of the same"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        DistillRun(config_for(data, tmp_path, teacher, init=str(teacher)))
+    with pytest.raises(ValueError, match="both init 'a' and backbone 'b'; leave out one"):
+        DistillConfig(teacher="embedded", init="a", backbone="b")
 
 
 class CutOff(DistillRun):

@@ -227,6 +227,10 @@ class DistillConfig(RunConfig):
     Attributes:
         teacher: Name of a model, or path of a checkpoint.
         student: The student's image encoder.
+        image_size: Side of the input frame, pixels; by default the teacher's. SAM's own encoders
+            take no other.
+        init: Name or path of an earlier model whose image encoder the student's starts with, as
+            when a distillation goes on at another size; by default it starts untrained.
         backbone: Classifier weights to start the backbone from (safetensors, timm's names).
         cache: Folder for the teacher's embeddings, computed once and in half precision; photos
             are then taken as they are. Without it the teacher runs along, and photos are
@@ -238,11 +242,21 @@ class DistillConfig(RunConfig):
     out: str = "runs/distill"
     teacher: str
     student: str = "tiny_vit"
+    image_size: int | None = None
+    init: str | None = None
     backbone: str | None = None
     cache: str | None = "runs/embeddings"
     learning_rate: float = 1e-3
     backbone_learning_rate: float = 1e-3
     weight_decay: float = 0.01
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.init and self.backbone:
+            raise ValueError(
+                f"The student cannot start with both init {self.init!r} and backbone "
+                f"{self.backbone!r}; leave out one."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,13 +16,19 @@ from torch.nn import functional as F
 from torch.utils.data import IterableDataset
 
 from mobilesam.files import sha256_of
-from mobilesam.modeling import Sam
-from mobilesam.registry import load_model, locate
+from mobilesam.modeling import Sam, prepare_for_inference
+from mobilesam.registry import locate
 from mobilesam.training import processes
 from mobilesam.training.config import DistillConfig
 from mobilesam.training.data import PhotoBatch, PhotoBatches
 from mobilesam.training.embedding_cache import CacheIndex, EmbeddingCache
-from mobilesam.training.initialise import load_backbone, short_name, student_of
+from mobilesam.training.initialise import (
+    load_backbone,
+    load_encoder,
+    read_trainable,
+    short_name,
+    student_of,
+)
 from mobilesam.training.run import Run
 
 
@@ -78,10 +84,14 @@ class DistillRun(Run):
 
     def build_model(self) -> Sam:
         """Return the student: its teacher, but for the image encoder."""
-        self.teacher = load_model(self.config.teacher, device=self.device)
-        student = student_of(self.teacher, self.config.student)
-        if self.config.backbone:
-            load_backbone(student, Path(self.config.backbone))
+        config = self.config
+        teacher = read_trainable(config.teacher, config.image_size)
+        student = student_of(teacher, config.student)
+        self.teacher = prepare_for_inference(teacher).to(self.device)
+        if config.init:
+            load_encoder(student, config.init)
+        if config.backbone:
+            load_backbone(student, Path(config.backbone))
         return student
 
     def build_step(self) -> nn.Module:
@@ -160,8 +170,9 @@ class DistillRun(Run):
         return self._ask_teacher(fill_outside(pixels, sizes, self.teacher.pixel_mean))
 
     def facts(self) -> dict[str, str]:
-        """Name the teacher, too."""
-        return {**super().facts(), "teacher": short_name(self.config.teacher)}
+        """Name the teacher, too, and what the student began with."""
+        facts = {**super().facts(), "teacher": short_name(self.config.teacher)}
+        return facts | ({"init": short_name(self.config.init)} if self.config.init else {})
 
 
 class _Targets(IterableDataset):

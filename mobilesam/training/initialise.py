@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from timm.layers import resample_abs_pos_embed
 
 from mobilesam.checkpoints import CheckpointError, read_checkpoint
 from mobilesam.modeling import Sam, build_model
 from mobilesam.modeling.image_encoder import EMBED_STRIDE, SAM_ENCODERS
+from mobilesam.modeling.timm_import import timm
 from mobilesam.modeling.transformer import Attention
 from mobilesam.registry import locate, model_from_state_dict
 
@@ -96,6 +96,22 @@ def choose_padding(encoder: str, wanted: bool | None) -> bool:
     return must if wanted is None else wanted
 
 
+def load_encoder(student: Sam, name_or_path: str | Path) -> None:
+    """Start a student's image encoder from that of an earlier model, at the student's size.
+
+    Raises:
+        ValueError: If there is no such model, or its image encoder is another one.
+        CheckpointError: If the checkpoint cannot be had or is not what it should be.
+    """
+    earlier = read_trainable(name_or_path, student.image_size)
+    if earlier.encoder_name != student.encoder_name:
+        raise ValueError(
+            f"The student's image encoder is {student.encoder_name}, that of {name_or_path} is "
+            f"{earlier.encoder_name}; name a model of the same kind, or another student."
+        )
+    student.image_encoder.load_state_dict(earlier.image_encoder.state_dict())
+
+
 def load_backbone(model: Sam, path: Path) -> None:
     """Start a backbone from a classifier's weights in timm's names; its head is left out.
 
@@ -120,7 +136,7 @@ def load_backbone(model: Sam, path: Path) -> None:
 def _resample(positions: torch.Tensor, image_size: int) -> torch.Tensor:
     """Bring a plain ViT's (1, 1 + cells, C) position embedding to another image size."""
     side = image_size // EMBED_STRIDE
-    return resample_abs_pos_embed(positions, [side, side], num_prefix_tokens=1)
+    return timm.layers.resample_abs_pos_embed(positions, [side, side], num_prefix_tokens=1)
 
 
 def choose_attention(model: Sam) -> None:
