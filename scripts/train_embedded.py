@@ -1,0 +1,80 @@
+"""Train the two models that ship: a teacher, and by decoupled distillation its TinyViT student.
+
+    python -m scripts.train_embedded --data DIR --out runs/embedded --minutes 9 --device cuda
+
+Three runs share the time: the teacher goes on learning from masks, a student's image encoder learns
+the teacher's embeddings, then the whole student learns from masks. Given again, the command goes
+on where it was cut off. All other options of ``mobilesam train`` go to each of the three.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mobilesam import cli
+
+SHARES = {"teacher": 0.4, "distill": 0.35, "student": 0.25}  # of the time
+LEARNS_MASKS = ("--masks-per-image", "8", "--set-weights", "duts_tr=0.4", "coco_sub=8")
+LEARNS_MASKS += ("coco_person=2.5", "ccp=3.5", "car_parts=1.5", "bsds500=2", "human290=1.5")
+LEARNS_EMBEDDINGS = ("--no-cache", "--set-weights", "duts_tr=0.6", "coco_sub=6", "coco_person=2")
+
+
+def stages(options: argparse.Namespace, more: Sequence[str]) -> dict[str, list[str]]:
+    """Return the command line of each run, by the name of its folder.
+
+    Args:
+        options: What ``parser`` reads.
+        more: Options for every run; they come last and so overrule what is chosen here.
+    """
+    out, size = Path(options.out), str(options.image_size)
+    teacher, distilled = (str(out / name / "model.safetensors") for name in ("teacher", "distill"))
+    begun = ["--init", options.student] if options.student else []
+    words = {
+        "teacher": ["finetune", "--init", options.teacher, "--image-size", size, *LEARNS_MASKS],
+        "distill": ["distill", "--teacher", teacher, *begun, *LEARNS_EMBEDDINGS],
+        "student": ["finetune", "--init", distilled, *LEARNS_MASKS],
+    }
+    return {
+        name: [
+            *("train", *stage, "--data", options.data, "--out", str(out / name)),
+            *("--device", options.device, "--minutes", f"{options.minutes * SHARES[name]:g}"),
+            *("--images-per-batch", str(options.images_per_batch), *more),
+        ]
+        for name, stage in words.items()
+    }
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return what reads the command line."""
+    options = argparse.ArgumentParser(
+        prog="python -m scripts.train_embedded",
+        description=(__doc__ or "").replace("``", ""),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    options.add_argument("--data", required=True, help="folder of photos and masks")
+    options.add_argument("--out", default="runs/embedded", help="folder of the three runs")
+    options.add_argument("--minutes", type=float, default=9.0, help="training time of all three")
+    options.add_argument("--device", default="cuda", help="(default: cuda)")
+    options.add_argument("--image-size", type=int, default=640, help="px (default: 640)")
+    options.add_argument("--images-per-batch", type=int, default=24, help="(default: 24)")
+    options.add_argument("--teacher", default="embedded", help="what the teacher begins with")
+    options.add_argument("--student", help="what the student begins with (default: untrained)")
+    return options
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the three, one after the other; returns the exit status of the first that fails."""
+    options, more = parser().parse_known_args(argv)
+    for name, words in stages(options, more).items():
+        print(f"{name}: python -m mobilesam {' '.join(words)}", flush=True)
+        if status := cli.main(words):
+            return status
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,53 @@
+"""The script that trains the models that ship, on small data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from mobilesam import load_model
+from mobilesam.modeling import build_model
+from mobilesam.training.checkpointing import read_metadata, save_model
+from mobilesam.training.initialise import initialise_decoder
+from scripts import train_embedded
+from tests.shards import write_shards
+
+QUICK = ["--steps=2", "--warmup-steps=1", "--workers=0", "--log-steps=1", "--val-photos=0"]
+QUICK += ["--masks-per-image=2"]
+
+
+def test_teacher_and_student_are_trained_one_after_the_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_shards(tmp_path / "data", "train")
+    torch.manual_seed(0)
+    model = build_model("deit_tiny", 64, pads_to_square=False, draws_prompts=True)
+    initialise_decoder(model)
+    save_model(model, tmp_path / "first.safetensors", {})
+    out = tmp_path / "runs"
+    words = ["--data", str(data), "--out", str(out), "--device", "cpu", "--image-size", "64"]
+    words += ["--images-per-batch", "2", "--teacher", str(tmp_path / "first.safetensors")]
+    assert train_embedded.main([*words, *QUICK]) == 0
+    made = {name: out / name / "model.safetensors" for name in ("teacher", "distill", "student")}
+    assert load_model(made["teacher"]).encoder_name == "deit_tiny"
+    assert load_model(made["student"]).encoder_name == "tiny_vit"
+    assert load_model(made["student"]).image_size == 64
+    metadata = read_metadata(made["student"])
+    assert (metadata["stage"], metadata["teacher"]) == ("finetune", "teacher")
+    stamps = {name: path.stat().st_mtime_ns for name, path in made.items()}
+    assert train_embedded.main([*words, *QUICK]) == 0  # all are finished
+    assert {name: path.stat().st_mtime_ns for name, path in made.items()} == stamps
+    longer = [*words, *QUICK, "--steps=3", "--student", str(made["distill"])]
+    assert train_embedded.main(longer) != 0  # cannot begin otherwise within a run
+    assert "other settings of init" in capsys.readouterr().err
+    assert made["teacher"].stat().st_mtime_ns > stamps["teacher"]
+    assert made["student"].stat().st_mtime_ns == stamps["student"]
+
+
+def test_the_time_is_shared_out() -> None:
+    options = train_embedded.parser().parse_args(["--data", "D", "--minutes", "10"])
+    words = train_embedded.stages(options, [])
+    minutes = [float(stage[stage.index("--minutes") + 1]) for stage in words.values()]
+    assert minutes == [4, 3.5, 2.5]
