@@ -200,6 +200,25 @@ def test_a_click_makes_an_object_of_nearly_that_mask(demo, predictor):
     assert iou(demo.saved_mask(), found) >= 0.95
 
 
+def test_after_moving_the_photo_masks_can_be_picked_again(demo):
+    tab = EverythingTab(demo, "photographer.jpg")
+    tab.search()
+    tools = demo.page.locator(".ms-tool:not([disabled])")
+    assert tools.all_inner_texts() == ["Pick", "Move"]
+    tools.last.click()
+    x, y = (side / 2 for side in demo.photo_size)
+    demo.page.mouse.click(*demo.screen(x, y))
+    assert demo.objects == []
+    tools.first.click()
+    tab.spot_of_lit()
+    demo.page.mouse.down()
+    demo.page.mouse.up()
+    demo.wait_mask()
+    assert len(demo.objects) == 1
+    tab.show("segment")
+    assert demo.page.locator(".ms-tool:not([disabled])").first.inner_text() == "Include"
+
+
 def found_mask(predictor: Predictor, example: str, area: float) -> np.ndarray:
     """The library's mask of that area, searched for as the page does by default."""
     from mobilesam import generate

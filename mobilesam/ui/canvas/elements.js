@@ -31,6 +31,8 @@ const TOOLS = [
   { name: "sketch", label: "Sketch", keys: "4", hint: "Draw round it, or along it." },
   { name: "pan", label: "Move", keys: "5", hint: "Drag the photo about." },
 ];
+// What the first tool is called, and does, where masks are picked.
+const PICK = { ...TOOLS[0], label: "Pick", hint: "Click a mask to make it an object." };
 
 // Told apart by red-green-blind eyes, too (Okabe and Ito's set, with the page's blue first).
 const COLORS = [

@@ -21,23 +21,19 @@ function buildHeader(parts) {
   );
 }
 
+function nameTool(button, { label, keys, hint }) {
+  button.setAttribute("aria-label", label);
+  button.title = `${label} (${keys}): ${hint}`;
+  button.lastElementChild.textContent = label;
+}
+
 function buildToolbar(parts) {
-  parts.tools = TOOLS.map(({ name, label, keys, hint }) =>
-    make(
-      "button",
-      {
-        type: "button",
-        role: "radio",
-        class: `ms-button ms-tool ms-tool-${name}`,
-        "data-tool": name,
-        "aria-checked": "false",
-        "aria-label": label,
-        title: `${label} (${keys}): ${hint}`,
-      },
-      icon(name),
-      make("span", {}, label),
-    ),
-  );
+  parts.tools = TOOLS.map((tool) => {
+    const attributes = { type: "button", role: "radio", "data-tool": tool.name, "aria-checked": "false" };
+    const button = make("button", { class: `ms-button ms-tool ms-tool-${tool.name}`, ...attributes }, icon(tool.name), make("span"));
+    nameTool(button, tool);
+    return button;
+  });
   parts.undo = iconButton("undo", "Undo (Ctrl+Z)", { "data-action": "undo" });
   parts.redo = iconButton("redo", "Redo (Ctrl+Shift+Z)", { "data-action": "redo" });
   parts.clear = iconButton("clear", "Clear the object's points and box", { "data-action": "clear" });

@@ -90,10 +90,12 @@ const page = {
     document.body.dataset.msTab = name;
     panel.showTab(name);
     this.hideCursor();
-    view.live.isQuiet = name === "everything";
-    for (const tool of parts.tools) tool.disabled = name === "everything" && tool.dataset.tool !== "pan";
-    if (name === "everything" && this.tool !== "pan") this.setTool("include"); // a click takes a mask
-    everything.tabChanged(name === "everything");
+    const isPicking = name === "everything";
+    view.live.isQuiet = isPicking;
+    for (const tool of parts.tools) tool.disabled = isPicking && !["include", "pan"].includes(tool.dataset.tool);
+    nameTool(parts.tools[0], isPicking ? PICK : TOOLS[0]);
+    if (isPicking && this.tool !== "pan") this.setTool("include");
+    everything.tabChanged(isPicking);
     showHistory();
     view.resize();
     hint.show();
