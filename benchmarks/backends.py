@@ -28,7 +28,7 @@ from benchmarks.common import (
 )
 from mobilesam import load_model
 from mobilesam.backends import TITLES, Backend, installed
-from mobilesam.registry import EMBEDDED_CHECKPOINT, MODELS
+from mobilesam.registry import MODELS
 
 ROUNDS = 10
 STARTS = 3
@@ -102,7 +102,7 @@ def main() -> None:
         os.environ["XDG_CACHE_HOME"] = str(cache / backends[-1])
         for title, checkpoint, side in (
             ("MobileSAM's shape", untrained_checkpoint(Path(name)), 1024),
-            ("the embedded model", EMBEDDED_CHECKPOINT, MODELS["embedded"].image_size),
+            ("the embedded model", MODELS["embedded"].shipped_file, MODELS["embedded"].image_size),
         ):
             starts = start_rows(checkpoint, cache, backends)
             times = encode_ms(checkpoint, side, backends, rounds)

@@ -134,12 +134,12 @@ def _models(args: argparse.Namespace) -> int:
 
 def _model_rows() -> list[dict[str, Any]]:
     from mobilesam.checkpoints import CHECKPOINTS, download_urls, find_checkpoint
-    from mobilesam.registry import EMBEDDED_CHECKPOINT, MODELS
+    from mobilesam.registry import MODELS
 
     rows = []
     for spec in MODELS.values():
         if spec.checkpoint is None:
-            path = EMBEDDED_CHECKPOINT if EMBEDDED_CHECKPOINT.is_file() else None
+            path = spec.shipped_file if spec.shipped_file.is_file() else None
             size_bytes, urls = None, list[str]()
         else:
             path = find_checkpoint(spec.checkpoint)
@@ -161,14 +161,10 @@ def _model_rows() -> list[dict[str, Any]]:
 
 
 def _download(args: argparse.Namespace) -> int:
-    from mobilesam.checkpoints import resolve_checkpoint
-    from mobilesam.registry import EMBEDDED_CHECKPOINT, MODELS
+    from mobilesam.registry import MODELS, locate
 
     if args.name not in MODELS:
         raise ValueError(f"There is no model {args.name!r}; the models are {', '.join(MODELS)}.")
-    checkpoint = MODELS[args.name].checkpoint
-    if checkpoint is None and not EMBEDDED_CHECKPOINT.is_file():
-        message = f"{args.name!r} does not come from the network but with this package;"
-        raise ValueError(f"{message} {EMBEDDED_CHECKPOINT} is missing, so install it again.")
-    print(EMBEDDED_CHECKPOINT if checkpoint is None else resolve_checkpoint(checkpoint))
+    path, _ = locate(args.name)
+    print(path)
     return 0

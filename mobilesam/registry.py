@@ -24,7 +24,7 @@ from mobilesam.checkpoints import (
 )
 from mobilesam.modeling import Sam, build_model, prepare_for_inference
 
-EMBEDDED_CHECKPOINT = Path(__file__).parent / "weights" / "embedded.safetensors"
+WEIGHTS_FOLDER = Path(__file__).parent / "weights"  # of the models that ship with this package
 _LOADING = threading.Lock()  # two who ask for one model at once shall get the same
 
 
@@ -37,7 +37,7 @@ class ModelSpec:
         title: What people read.
         encoder: The image encoder's name.
         image_size: Side of the square input frame, pixels.
-        checkpoint: Key into ``checkpoints.CHECKPOINTS``; None for the one that ships with us.
+        checkpoint: Key into ``checkpoints.CHECKPOINTS``; None for those that ship with us.
         parameters: How many values the network computes with.
     """
 
@@ -47,6 +47,11 @@ class ModelSpec:
     image_size: int
     checkpoint: str | None
     parameters: int
+
+    @property
+    def shipped_file(self) -> Path:
+        """Where the weights of a model lie that ships with us."""
+        return WEIGHTS_FOLDER / f"{self.name}.safetensors"
 
 
 MODELS = {
@@ -67,10 +72,10 @@ def available(name: str) -> bool:
     Raises:
         ValueError: If no model has that name.
     """
-    checkpoint = _spec(name).checkpoint
-    if checkpoint is None:
-        return EMBEDDED_CHECKPOINT.exists()
-    return find_checkpoint(checkpoint) is not None
+    spec = _spec(name)
+    if spec.checkpoint is None:
+        return spec.shipped_file.is_file()
+    return find_checkpoint(spec.checkpoint) is not None
 
 
 def default_model_name() -> str:
@@ -132,15 +137,14 @@ def locate(
     """
     name = str(name_or_path)
     if name not in MODELS:
-        path, name = checkpoint_path(name_or_path), Path(name_or_path).stem
-    elif (checkpoint := MODELS[name].checkpoint) is not None:
-        path = resolve_checkpoint(checkpoint, download=download, progress=progress)
-    elif EMBEDDED_CHECKPOINT.is_file():
-        path = EMBEDDED_CHECKPOINT
-    else:
+        return checkpoint_path(name_or_path).resolve(), Path(name_or_path).stem
+    spec = MODELS[name]
+    if spec.checkpoint is not None:
+        path = resolve_checkpoint(spec.checkpoint, download=download, progress=progress)
+    elif not (path := spec.shipped_file).is_file():
         raise CheckpointError(
-            f"{EMBEDDED_CHECKPOINT}, which comes with this package, is missing; install or check "
-            "out the package again, or name another model."
+            f"{path}, which comes with this package, is missing; install or check out the package "
+            "again, or name another model."
         )
     return path.resolve(), name
 

@@ -17,6 +17,7 @@ from torch.utils.data._utils import signal_handling
 
 from mobilesam import Predictor, checkpoints, cli, load_model
 from mobilesam.modeling import Sam, build_model, prepare_for_inference
+from mobilesam.registry import MODELS
 from tests.browser.demo_server import Server
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # else ONNX Runtime reports to its makers
@@ -24,6 +25,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # else ONNX Runtime reports
 # kernel could not deliver one once OpenVINO had been used here, and ended the process instead.
 signal_handling._SIGCHLD_handler_set = True  # says that the handler is there already
 Run = Callable[..., tuple[int, str, str]]
+EMBEDDED_FILE = MODELS["embedded"].shipped_file
 
 
 @pytest.fixture(scope="session")

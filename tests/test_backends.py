@@ -21,6 +21,7 @@ from mobilesam import MODELS, Predictor, backends, export_cache, load_model, onn
 from mobilesam.modeling import Sam
 from mobilesam.ui import build_demo
 from mobilesam.ui.models import ModelShelf
+from tests.conftest import EMBEDDED_FILE
 
 EXPORTED = ["onnxruntime", "openvino"]
 PHOTO = Path(__file__).parents[1] / "examples" / "raccoon.jpg"
@@ -134,11 +135,11 @@ def test_only_what_can_answer_at_once_is_chosen_by_itself(
 ) -> None:
     backend = accelerated.image_encoder.backend
     monkeypatch.setattr(backends, "installed", lambda: [backend, "torch"])
-    assert backends.fastest(registry.EMBEDDED_CHECKPOINT) == backend
-    assert backends.fastest(registry.EMBEDDED_CHECKPOINT, "cuda") == "torch"
+    assert backends.fastest(EMBEDDED_FILE) == backend
+    assert backends.fastest(EMBEDDED_FILE, "cuda") == "torch"
     assert load_model("embedded", backend=None) is accelerated
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert backends.fastest(registry.EMBEDDED_CHECKPOINT) == "torch"
+    assert backends.fastest(EMBEDDED_FILE) == "torch"
     assert load_model("embedded", backend=None) is load_model("embedded")
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -211,7 +212,8 @@ def test_a_file_that_cannot_be_written_is_refused_before_any_work(
 def test_the_default_model_says_so_when_it_is_the_embedded_one(
     run: Run, photo: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "EMBEDDED_CHECKPOINT", checkpoint)
+    shutil.copy(checkpoint, tmp_path / "embedded.safetensors")
+    monkeypatch.setattr(registry, "WEIGHTS_FOLDER", tmp_path)
     words = ("segment", photo, "--point", "4,5", "--out", tmp_path / "out.png")
     status, stdout, stderr = run(*words)
     assert status == 0

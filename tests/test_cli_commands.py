@@ -17,7 +17,7 @@ import mobilesam
 from mobilesam import cli, registry
 from mobilesam.backends import Backend
 from mobilesam.folders import commands
-from tests.conftest import Run
+from tests.conftest import EMBEDDED_FILE, Run
 
 pytestmark = pytest.mark.usefixtures("empty_machine")
 
@@ -53,10 +53,9 @@ def test_download_prints_where_the_checkpoint_is(
     (tmp_path / "mobile_sam.pt").write_bytes(b"here")
     assert run("download", "mobile_sam")[:2] == (0, f"{tmp_path / 'mobile_sam.pt'}\n")
     refuses("There is no model 'sam2'", "download", "sam2")
-    monkeypatch.setattr(registry, "EMBEDDED_CHECKPOINT", tmp_path / "mobile_sam.pt")
-    assert run("download", "embedded")[0] == 0
-    monkeypatch.setattr(registry, "EMBEDDED_CHECKPOINT", tmp_path / "absent.safetensors")
-    refuses("does not come from the network", "download", "embedded")
+    assert run("download", "embedded")[:2] == (0, f"{EMBEDDED_FILE}\n")
+    monkeypatch.setattr(registry, "WEIGHTS_FOLDER", tmp_path)
+    refuses("which comes with this package, is missing", "download", "embedded")
 
 
 def test_train_and_val_come_from_the_training_package(

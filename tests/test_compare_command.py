@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mobilesam.registry import EMBEDDED_CHECKPOINT
-from tests.conftest import Run
+from tests.conftest import EMBEDDED_FILE, Run
 from tests.processes import ROOT
 
 CAT = ROOT / "examples" / "cat.jpg"
@@ -29,9 +28,9 @@ def test_compare_writes_a_figure_and_one_line_of_json(run: Run, tmp_path: Path) 
     assert said["size"] == list(Image.open(CAT).size[::-1])
     assert (said["iou"], said["out"]) == (1, str(out))
     first, second = said["models"]
-    assert first["source"] == str(EMBEDDED_CHECKPOINT)
+    assert first["source"] == str(EMBEDDED_FILE)
     assert first["area"] == second["area"] > 1000
-    assert first["peak_bytes"] > first["file_bytes"] == EMBEDDED_CHECKPOINT.stat().st_size
+    assert first["peak_bytes"] > first["file_bytes"] == EMBEDDED_FILE.stat().st_size
     assert Image.open(out).width > 1000
 
 

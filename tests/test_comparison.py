@@ -18,8 +18,9 @@ import torch
 from mobilesam import CheckpointError, Predictor, load_model
 from mobilesam.comparison import ComparisonCancelled, ComparisonError, compare, comparing, memory
 from mobilesam.masks import mask_iou
-from mobilesam.registry import EMBEDDED_CHECKPOINT, MODELS
+from mobilesam.registry import MODELS
 from mobilesam.steps import predict_steps
+from tests.conftest import EMBEDDED_FILE
 from tests.official_checkpoints import write_official_checkpoint
 from tests.processes import ROOT, descendants
 
@@ -74,7 +75,7 @@ def test_masks_and_numbers_are_those_of_the_models(official: Path) -> None:
         choices=choices,
         progress=lambda share, text: said.append((share, text)),
     )
-    files = (EMBEDDED_CHECKPOINT, official / "mobile_sam.pt")
+    files = (EMBEDDED_FILE, official / "mobile_sam.pt")
     for run, file in zip((made.first, made.second), files, strict=True):
         predictor = Predictor(load_model(run.name))
         embedding = predictor.encode(CAT)
@@ -104,7 +105,7 @@ def test_masks_and_numbers_are_those_of_the_models(official: Path) -> None:
 
 def test_a_model_agrees_with_itself_and_its_memory_is_its_own() -> None:
     ballast = np.ones(800_000_000, np.uint8)  # a new process would inherit this one's peak
-    made = compare(CAT, ("embedded", EMBEDDED_CHECKPOINT), box=(20, 20, 400, 290))
+    made = compare(CAT, ("embedded", EMBEDDED_FILE), box=(20, 20, 400, 290))
     assert made.iou == 1
     assert 0 < made.first.mask.mean() < 1
     assert made.second.name == "embedded"
@@ -169,7 +170,7 @@ def test_what_cannot_be_compared_is_said_in_one_sentence(
     empty_machine: None, tmp_path: Path
 ) -> None:
     broken = tmp_path / "broken.safetensors"
-    broken.write_bytes(EMBEDDED_CHECKPOINT.read_bytes()[:-1000])
+    broken.write_bytes(EMBEDDED_FILE.read_bytes()[:-1000])
     point = {"points": [(220, 150)]}
     for models, arguments, kind, text in (
         (("embedded", "sam_vit_b"), point, CheckpointError, "375 MB.*not on this machine"),

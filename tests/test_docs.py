@@ -20,9 +20,9 @@ from mobilesam.checkpoints import read_checkpoint
 from mobilesam.everything import OWN_THRESHOLDS
 from mobilesam.masks import mask_iou
 from mobilesam.modeling import Sam, prepare_for_training
-from mobilesam.registry import EMBEDDED_CHECKPOINT, model_from_state_dict
+from mobilesam.registry import model_from_state_dict
 from mobilesam.simple_api import EverythingSettings
-from tests.conftest import Run
+from tests.conftest import EMBEDDED_FILE, Run
 from tests.pages import Block, anchors, blocks, execute, links, prose, sections
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -250,7 +250,7 @@ def trainable(checkpoint: Path) -> Sam:
 @pytest.mark.filterwarnings("error")
 def test_the_migration_page(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copy(ROOT / "examples" / "raccoon.jpg", "photo.jpg")
-    shutil.copy(EMBEDDED_CHECKPOINT, "mobile_sam.pt")  # real weights, whatever their architecture
+    shutil.copy(EMBEDDED_FILE, "mobile_sam.pt")  # real weights, whatever their architecture
     builders = {"vit_t": lambda checkpoint: trainable(Path(checkpoint))}
     monkeypatch.setattr("mobilesam.sam_api.sam_model_registry", builders)
     theirs: dict[str, Any] = {}

@@ -14,8 +14,9 @@ from safetensors.torch import save_file
 from mobilesam import CheckpointError, available, default_model_name, load_model, registry
 from mobilesam.checkpoints import read_checkpoint
 from mobilesam.modeling import build_model
-from mobilesam.registry import EMBEDDED_CHECKPOINT, MODELS
+from mobilesam.registry import MODELS
 from mobilesam.training.checkpointing import read_metadata, save_model
+from tests.conftest import EMBEDDED_FILE
 from tests.official_checkpoints import official_state_dict, write_official_checkpoint
 
 
@@ -40,7 +41,7 @@ def test_the_embedded_model_describes_itself() -> None:
     assert model.image_size == MODELS["embedded"].image_size
     assert model.encoder_name == MODELS["embedded"].encoder
     assert "research and demonstration" in model.metadata["licence"]
-    assert EMBEDDED_CHECKPOINT.stat().st_size <= 24_000_000
+    assert EMBEDDED_FILE.stat().st_size <= 24_000_000
     assert load_model("embedded") is model
 
 
@@ -50,7 +51,7 @@ def test_a_checkpoint_path_is_a_model_too(tmp_path: Path) -> None:
     model = load_model(path)
     assert (model.name, model.image_size, model.pads_to_square) == ("mine", 64, False)
     assert read_metadata(path)["licence"] == "none"
-    assert load_model(EMBEDDED_CHECKPOINT).encoder_name == "deit_tiny"
+    assert load_model(EMBEDDED_FILE).encoder_name == "deit_tiny"
 
 
 @pytest.mark.parametrize("name", ["sam2", "missing.pt", ""])
@@ -72,7 +73,7 @@ def test_an_absent_device_is_refused(device: str) -> None:
 def test_a_missing_embedded_file_is_a_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "EMBEDDED_CHECKPOINT", tmp_path / "embedded.safetensors")
+    monkeypatch.setattr(registry, "WEIGHTS_FOLDER", tmp_path)
     with pytest.raises(CheckpointError, match=r"is missing; install or check out .* again"):
         load_model("embedded")
 

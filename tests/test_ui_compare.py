@@ -13,13 +13,14 @@ import gradio as gr
 import pytest
 
 from mobilesam.comparison import ComparisonCancelled, ComparisonError
-from mobilesam.registry import EMBEDDED_CHECKPOINT, MODELS
+from mobilesam.registry import MODELS
 from mobilesam.ui.compare import models as compare_models
 from mobilesam.ui.compare import page as compare_page
 from mobilesam.ui.compare.jobs import CANCELLED, Desk, Job
 from mobilesam.ui.compare.models import download_job, first_two, list_choices
 from mobilesam.ui.compare.tab import CompareTab
 from mobilesam.ui.sessions import Session
+from tests.conftest import EMBEDDED_FILE
 from tests.ui_stubs import make_photo, make_studio, opened
 
 VISITOR, OTHER = (SimpleNamespace(session_hash=name) for name in ("one", "two"))
@@ -211,7 +212,7 @@ def test_a_download_can_be_cancelled(monkeypatch):
         progress(100, 1000)
         job.cancel()
         progress(200, 1000)
-        return EMBEDDED_CHECKPOINT
+        return EMBEDDED_FILE
 
     monkeypatch.setattr(compare_models, "resolve_checkpoint", resolve)
     list(job.follow())

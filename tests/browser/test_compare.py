@@ -12,9 +12,9 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 
-from mobilesam.registry import EMBEDDED_CHECKPOINT
 from tests.browser.demo_page import DemoPage
 from tests.browser.demo_server import Server
+from tests.conftest import EMBEDDED_FILE
 from tests.official_checkpoints import write_official_checkpoint
 from tests.processes import descendants
 
@@ -27,7 +27,7 @@ def comparing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with a file of its own, SAM ViT-B with random weights, and no other weights."""
     folder = tmp_path_factory.mktemp("comparing")
     mine = folder / "mine.safetensors"
-    shutil.copy(EMBEDDED_CHECKPOINT, mine)
+    shutil.copy(EMBEDDED_FILE, mine)
     write_official_checkpoint("b", folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MOBILESAM_CHECKPOINT_DIR", str(folder))

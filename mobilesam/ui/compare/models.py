@@ -17,7 +17,7 @@ from mobilesam.checkpoints import (
 from mobilesam.comparison import ComparisonCancelled, ComparisonError, check_memory
 from mobilesam.comparison.memory import free_bytes, needed_bytes
 from mobilesam.downloads import FREE_SPACE_MARGIN_BYTES
-from mobilesam.registry import EMBEDDED_CHECKPOINT, MODELS, available
+from mobilesam.registry import MODELS, available
 from mobilesam.ui.compare.jobs import Job
 
 LOGGER = logging.getLogger(__name__)
@@ -57,10 +57,11 @@ def list_choices(sources: list[str | Path]) -> list[Choice]:
     """
     choices = []
     for spec in MODELS.values():
-        if spec.checkpoint is None and not EMBEDDED_CHECKPOINT.is_file():
+        is_here = available(spec.name)
+        if spec.checkpoint is None and not is_here:
             continue
         size = CHECKPOINTS[spec.checkpoint].size_bytes if spec.checkpoint else None
-        choices.append(Choice(spec.name, spec.title, spec.name, available(spec.name), size or 0))
+        choices.append(Choice(spec.name, spec.title, spec.name, is_here, size or 0))
     for source in sources:
         if source not in MODELS:
             path = Path(source)
