@@ -65,7 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(args.run(args))
     except (ValueError, TypeError, OSError, CheckpointError) as error:
-        LOGGER.info("where it happened", exc_info=error)
+        if args.verbose:
+            LOGGER.info("where it happened", exc_info=error)
         print(f"mobilesam: error: {sentence(error)}", file=sys.stderr)
         return USER_ERROR
     except KeyboardInterrupt:

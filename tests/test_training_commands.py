@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from mobilesam.training.config import DistillConfig, FinetuneConfig, RunConfig, 
 from mobilesam.training.data_config import DataConfig
 from tests.conftest import Run
 from tests.shards import write_shards
-from tests.training_runs import words_of
+from tests.training_runs import environment, words_of
 
 
 def parsed(*words: str) -> RunConfig:
@@ -98,3 +100,15 @@ def test_the_command_trains(tmp_path: Path, run: Run) -> None:
 )
 def test_mistakes_end_in_one_sentence(words: list[str], expected: str, refuses) -> None:
     refuses(expected, *words)
+
+
+def test_a_mistake_is_one_sentence_and_leaves_no_folder(tmp_path: Path) -> None:
+    """In a process of its own, since training turns logging on."""
+    data = write_shards(tmp_path / "data", "train")
+    words = words_of("finetune", data, tmp_path / "out", "--init", str(tmp_path / "absent.pt"))
+    command = [sys.executable, "-m", "mobilesam", *words]
+    ended = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("mobilesam: error: ")
+    assert ended.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()

@@ -13,7 +13,12 @@ from typing import Any
 from mobilesam.folders.inputs import is_several
 from mobilesam.folders.outputs import FORMATS
 from mobilesam.folders.tables import ObjectPrompt
-from mobilesam.photo_options import PHOTO_NOTES, add_photo_options, refuse_photo_options
+from mobilesam.photo_options import (
+    PHOTO_NOTES,
+    SUFFIXES,
+    add_photo_options,
+    refuse_photo_options,
+)
 
 BACKENDS = ("torch", "onnxruntime", "openvino")
 FOLDER_OPTIONS = ("recursive", "polygons", "tolerance", "jobs", "threads", "ray")
@@ -218,9 +223,15 @@ def _run(
     from mobilesam.exporting import OBJECT
     from mobilesam.folders.run import Request, run
 
+    out = Path(os.path.expanduser(args.out))
+    if out.suffix.lower() in SUFFIXES.values() and not out.is_dir():
+        raise ValueError(
+            f"--out must be a folder where there may be many results; got {out.name!r}, which "
+            "looks like a file."
+        )
     request = Request(
         inputs=args.inputs,
-        out=Path(os.path.expanduser(args.out)),
+        out=out,
         model=model_name(args.model),
         format=args.format or "png",
         everything=everything,

@@ -66,7 +66,6 @@ class Run(ABC):
     def __init__(self, config: RunConfig) -> None:
         self.rank, self.world, self.device = processes.join(config.device)
         self.out = Path(config.out)
-        self.out.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(config.seed)
         if self.device.type == "cuda":
             torch.set_float32_matmul_precision("high")  # TF32
@@ -90,6 +89,7 @@ class Run(ABC):
         self.skips = Skips()
         self._meter = Meter(self.device, self.world)
         self.validation_source = open_validation(self.config)
+        self.out.mkdir(parents=True, exist_ok=True)
         self.state_path = self.out / "state.pt"
         if self.state_path.exists():
             self._resume()

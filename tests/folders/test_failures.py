@@ -109,6 +109,18 @@ def test_a_full_disk_ends_the_run_and_leaves_nothing_half_written(
     monkeypatch.undo()
 
 
+def test_many_results_do_not_go_into_what_looks_like_a_file(
+    run: Run, refuses: Callable[..., None], photos: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "dog.mask.png"
+    words = ("segment", photos, *BOX, "--model", checkpoint, "--out", out)
+    refuses("must be a folder where there may be many results; got 'dog.mask.png'", *words)
+    refuses("looks like a file", "everything", photos, "--model", checkpoint, "--out", out)
+    assert not out.exists()
+    out.mkdir()  # as somebody meant it
+    assert run(*words)[0] == 0
+
+
 def test_two_runs_do_not_write_to_one_folder(
     run: Run, refuses: Callable[..., None], photos: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
