@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -14,15 +12,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mobilesam import rle
 from mobilesam.everything import EverythingOptions, generate
-from mobilesam.exporting import object_color
 from mobilesam.masks import mask_to_box
 from mobilesam.modeling import Sam
 from mobilesam.predictor import ImageEmbedding, Predictor
 from mobilesam.prompts import Numbers
 from mobilesam.registry import MODELS, load_model
-from mobilesam.rendering import overlay
+from mobilesam.simple_results import Boxes, Masks, Results
 from mobilesam.transforms import read_image
 
 Source = str | Path | Image.Image | np.ndarray
@@ -51,88 +47,6 @@ class EverythingSettings(TypedDict, total=False):
     crop_nms_thresh: float
     point_grids: Sequence[np.ndarray]
     fast: bool
-
-
-class Masks:
-    """The masks of a result: ``data``, or one after the other, which needs less memory.
-
-    Args:
-        masks: (H, W) bool each, or run lengths.
-        size: The photo's (H, W).
-    """
-
-    def __init__(self, masks: Sequence[np.ndarray | dict[str, Any]], size: tuple[int, int]) -> None:
-        self._masks, self._size = masks, size
-
-    def __len__(self) -> int:
-        return len(self._masks)
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        for mask in self._masks:
-            yield rle.decode(mask) if isinstance(mask, dict) else mask
-
-    @cached_property
-    def data(self) -> torch.Tensor:
-        """(N, H, W) bool tensor at the photo's size."""
-        masks = np.zeros((len(self), *self._size), bool)
-        for index, mask in enumerate(self):
-            masks[index] = mask
-        return torch.from_numpy(masks)
-
-
-@dataclass(frozen=True, eq=False)
-class Boxes:
-    """The tight boxes of a result's masks.
-
-    Attributes:
-        xyxy: (N, 4) float32 x0, y0, x1, y1 in pixels of the photo.
-        conf: (N,) float32 predicted IoU.
-    """
-
-    xyxy: torch.Tensor
-    conf: torch.Tensor
-
-    def __len__(self) -> int:
-        return len(self.xyxy)
-
-
-@dataclass(frozen=True, eq=False)
-class Results:
-    """What ``SAM.predict`` found in one photo.
-
-    Attributes:
-        orig_img: (H, W, 3) uint8 in RGB order; Ultralytics has BGR here. Yours to change.
-        path: Where the photo came from; None if it was no file.
-        masks: One for each object asked for.
-        boxes: Their tight boxes and scores.
-        speed: ``encode`` and ``decode``, milliseconds.
-    """
-
-    orig_img: np.ndarray
-    path: str | None
-    masks: Masks
-    boxes: Boxes
-    speed: dict[str, float]
-
-    @property
-    def orig_shape(self) -> tuple[int, int]:
-        """The photo's (height, width), pixels."""
-        return self.orig_img.shape[0], self.orig_img.shape[1]
-
-    def __len__(self) -> int:
-        return len(self.masks)
-
-    def plot(self) -> np.ndarray:
-        """Return the photo with all masks laid over it, (H, W, 3) uint8 in RGB order, not BGR."""
-        picture = self.orig_img
-        for index, mask in enumerate(self.masks):
-            picture = overlay(picture, mask, color=object_color(index))
-        return picture
-
-    def save(self, filename: str | Path = "result.png") -> str:
-        """Write ``plot()`` to a file; returns its name."""
-        Image.fromarray(self.plot()).save(filename)
-        return str(filename)
 
 
 class SAM:
@@ -208,7 +122,7 @@ class SAM:
         masks = [mask for p in predictions for mask in p.masks.reshape(-1, *size)]
         boxes = torch.tensor([mask_to_box(mask) for mask in masks], dtype=torch.float32)
         scores = np.concatenate([p.iou_predictions.ravel() for p in predictions])
-        return Masks(masks, size), Boxes(boxes, torch.from_numpy(scores))
+        return Masks(masks, size), Boxes(boxes, torch.from_numpy(scores), size)
 
     def _everything(
         self, embedding: ImageEmbedding, photo: np.ndarray, options: EverythingOptions
@@ -217,9 +131,11 @@ class SAM:
         records = list(generate(self._predictor, source, options))
         boxes = [(x, y, x + w + 1, y + h + 1) for x, y, w, h in (one.bbox for one in records)]
         scores = [one.predicted_iou for one in records]
-        return Masks([one.rle for one in records], embedding.original_size), Boxes(
+        size = embedding.original_size
+        return Masks([one.rle for one in records], size), Boxes(
             torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
             torch.tensor(scores, dtype=torch.float32),
+            size,
         )
 
 

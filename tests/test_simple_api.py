@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pycocotools import mask as coco
 
 from mobilesam import SAM, EverythingOptions, generate, simple_api
 from mobilesam.masks import mask_iou, mask_to_box
 from mobilesam.modeling import Sam
+from mobilesam.simple_results import Boxes, Masks, Results
 from tests.conftest import disk_photo
 
 
@@ -101,6 +104,62 @@ def test_a_result_can_be_shown_and_saved(simple: SAM, tmp_path: Path) -> None:
     assert (plotted != photo).any()
     saved = result.save(tmp_path / "plotted.png")
     np.testing.assert_array_equal(np.asarray(Image.open(saved)), plotted)
+
+
+@pytest.fixture
+def two_masks() -> Results:
+    """A ring with a hole, and nothing, in a photo of 40 x 80."""
+    ring = np.zeros((40, 80), bool)
+    ring[10:30, 20:60] = True
+    ring[15:25, 30:50] = False
+    masks, size = [ring, np.zeros_like(ring)], (40, 80)
+    boxes = torch.tensor([[20.0, 10, 60, 30], [0, 0, 0, 0]])
+    return Results(
+        orig_img=np.zeros((40, 80, 3), np.uint8),
+        path=None,
+        masks=Masks(masks, size),
+        boxes=Boxes(boxes, torch.tensor([0.75, 0.5]), size),
+        speed={},
+    )
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation")  # pycocotools' own
+def test_outlines_enclose_the_masks(two_masks: Results) -> None:
+    outline, nothing = two_masks.masks.xy
+    assert outline.dtype == np.float32
+    assert nothing.shape == (0, 2)
+    rings = coco.frPyObjects([outline.ravel().tolist()], 40, 80)
+    filled = coco.decode(coco.merge(rings)).astype(bool)  # another reader of polygons
+    assert mask_iou(filled, two_masks.masks.data[0].numpy()) > 0.99
+    np.testing.assert_allclose(two_masks.masks.xyn[0] * [80, 40], outline, rtol=1e-6)
+
+
+def test_boxes_in_all_forms(two_masks: Results) -> None:
+    boxes = two_masks.boxes
+    assert boxes.xywh[0].tolist() == [40, 20, 40, 20]
+    assert boxes.xyxyn[0].tolist() == [0.25, 0.25, 0.75, 0.75]
+    assert boxes.xywhn[0].tolist() == [0.5, 0.5, 0.5, 0.5]
+    assert boxes.cls.tolist() == [0, 1]
+    assert two_masks.names == {0: "0", 1: "1"}
+
+
+def test_a_result_as_json_and_text(two_masks: Results, tmp_path: Path) -> None:
+    first, second = json.loads(two_masks.to_json(normalize=True))
+    assert first["box"] == {"x1": 0.25, "y1": 0.25, "x2": 0.75, "y2": 0.75}
+    assert (first["name"], first["class"], first["confidence"]) == ("0", 0, 0.75)
+    assert min(first["segments"]["x"]) == 0.25
+    assert max(first["segments"]["y"]) == 0.75
+    assert second["segments"] == {"x": [], "y": []}
+    assert two_masks.summary()[0]["box"]["x2"] == 60
+    for _ in range(2):
+        path = two_masks.save_txt(tmp_path / "labels/photo.txt", save_conf=True)
+    lines = Path(path).read_text().splitlines()
+    assert len(lines) == 2  # appended; an empty mask has no line
+    number, *values, conf = lines[0].split()
+    assert (number, conf) == ("0", "0.75")
+    np.testing.assert_allclose(
+        np.array(values, float).reshape(-1, 2), two_masks.masks.xyn[0], atol=1e-5
+    )
 
 
 @pytest.mark.parametrize(
