@@ -3,7 +3,7 @@
 They are in `~/.cache/mobilesam/exported` (or below `XDG_CACHE_HOME`), each in a folder named after
 all that it was made of: the checkpoint's content and the versions of what exported it. The folder
 appears whole or not at all, and the checksums in it are verified before it is used. It may be
-deleted at any time.
+deleted at any time; one that nobody has used for a while is, when another is made.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import filelock
@@ -30,6 +32,8 @@ OPSET = 20  # the first with GELU, without which ONNX Runtime is slower than PyT
 FORMAT = 1  # raised when what is exported changes though none of the versions does
 MODEL_FILE = "encoder.onnx"
 SUMS_FILE = "SHA256SUMS"
+UNUSED_DAYS = 60  # after which an export is deleted: its checkpoint or its versions are gone
+DAY_S = 24 * 3600
 
 
 def find(checkpoint: Path) -> Path | None:
@@ -81,7 +85,17 @@ def _build(folder: Path, build: Callable[[Path], None]) -> Path:
         os.replace(part, folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+    _delete_unused(folder.parent)
     return folder / MODEL_FILE
+
+
+def _delete_unused(exported: Path) -> None:
+    """Delete exports that were used last more than ``UNUSED_DAYS`` days ago."""
+    for sums in exported.glob(f"*/{SUMS_FILE}"):
+        with suppress(OSError):  # another process was quicker
+            if sums.stat().st_mtime < time.time() - UNUSED_DAYS * DAY_S:
+                LOGGER.info("%s was not used for %d days and is deleted", sums.parent, UNUSED_DAYS)
+                shutil.rmtree(sums.parent)
 
 
 def _folder_of(checkpoint: Path) -> Path:
@@ -95,6 +109,8 @@ def _verified(folder: Path) -> Path | None:
         lines = (folder / SUMS_FILE).read_text().splitlines()
         sums = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
         whole = all(sha256_of(folder / name) == digest for name, digest in sums.items())
+        with suppress(OSError):  # a cache that others own is only read
+            os.utime(folder / SUMS_FILE)
     except (OSError, ValueError):  # not there, or no such file as we write
         return None
     return folder / MODEL_FILE if whole and MODEL_FILE in sums else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 import pickle
 import threading
 import time
@@ -244,6 +245,20 @@ def test_another_version_is_another_export(
     monkeypatch.setattr(export_cache, constant, "another")
     assert export_cache.find(checkpoint) is None
     assert export_cache.find_or_build(checkpoint, write_two_files) != path
+
+
+def test_what_nobody_uses_any_more_is_deleted(checkpoint: Path) -> None:
+    old = time.time() - (export_cache.UNUSED_DAYS + 1) * export_cache.DAY_S
+    paths = {}
+    for name in ("unused", "used"):
+        checkpoint.write_text(name)
+        paths[name] = export_cache.find_or_build(checkpoint, write_two_files)
+        os.utime(paths[name].with_name("SHA256SUMS"), (old, old))
+    assert export_cache.find(checkpoint) == paths["used"]  # a use counts, however old it is
+    checkpoint.write_text("new")
+    made = export_cache.find_or_build(checkpoint, write_two_files)
+    assert made.exists() and paths["used"].exists()
+    assert not paths["unused"].parent.exists()
 
 
 @pytest.mark.parametrize("name", ["encoder.onnx", "encoder.onnx.data", "SHA256SUMS"])
