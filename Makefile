@@ -43,9 +43,9 @@ bench: $(VENV)/.browser
 bench-gpu: $(VENV)/.runtime
 	$(PY) -m benchmarks.gpu
 
-# The README's pictures, from the real page; make screenshots CHECKPOINT=FILE adds the compare tab.
+# The README's pictures, from the real page.
 screenshots: $(VENV)/.browser
-	$(PY) -m scripts.screenshots $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT))
+	$(PY) -m scripts.screenshots
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache build dist *.egg-info

@@ -62,6 +62,9 @@ MODELS = {
         ModelSpec("sam_vit_l", "SAM ViT-L", "sam_vit_l", 1024, "sam_vit_l", 312_342_832),
         ModelSpec("sam_vit_h", "SAM ViT-H", "sam_vit_h", 1024, "sam_vit_h", 641_090_608),
         ModelSpec("embedded", "Embedded (ours, small)", "deit_tiny", 640, None, 10_647_152),
+        ModelSpec(
+            "embedded_student", "Embedded student (TinyViT)", "tiny_vit", 512, None, 9_808_452
+        ),
     )
 }
 

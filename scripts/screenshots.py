@@ -71,8 +71,8 @@ SHOTS = (
     Shot("screenshot-dark.webp", "coffee.jpg", scheme="dark"),
     Shot("screenshot-phone.webp", "raccoon.jpg", size=PHONE, pixels_per_css=2),
     Shot("screenshot-everything.webp", "photographer.jpg", prepare=find_everything),
+    Shot("screenshot-compare.webp", "raccoon.jpg", prepare=compare_two),
 )
-COMPARISON = Shot("screenshot-compare.webp", "raccoon.jpg", prepare=compare_two)
 
 
 def take(browser: Browser, url: str, shot: Shot) -> None:
@@ -137,24 +137,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="file names in docs (default: all)")
     parser.add_argument("--model", default="embedded", help="the model that answers")
-    parser.add_argument(
-        "--checkpoint",
-        type=Path,
-        help="a second model, for the picture of the compare tab; left out without one",
-    )
     options = parser.parse_args()
-
-    def is_wanted(shot: Shot) -> bool:
-        return not options.names or shot.name in options.names
-
     FOLDER.mkdir(exist_ok=True)
-    with chromium() as browser:
-        with running_demo("--model", options.model) as demo:
-            for shot in filter(is_wanted, SHOTS):
+    with chromium() as browser, running_demo("--model", options.model) as demo:
+        for shot in SHOTS:
+            if not options.names or shot.name in options.names:
                 take(browser, demo.url, shot)
-        if options.checkpoint and is_wanted(COMPARISON):
-            with running_demo("--checkpoint", str(options.checkpoint)) as demo:
-                take(browser, demo.url, COMPARISON)
 
 
 if __name__ == "__main__":

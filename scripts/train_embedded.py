@@ -17,8 +17,10 @@ from pathlib import Path
 from mobilesam import cli
 
 SHARES = {"teacher": 0.4, "distill": 0.35, "student": 0.25}  # of the time
+UNTRAINED = "untrained"
 LEARNS_MASKS = ("--masks-per-image", "8", "--set-weights", "duts_tr=0.4", "coco_sub=8")
 LEARNS_MASKS += ("coco_person=2.5", "ccp=3.5", "car_parts=1.5", "bsds500=2", "human290=1.5")
+LEARNS_MASKS += ("--learning-rate", "4e-4", "--backbone-learning-rate", "2e-4")
 LEARNS_EMBEDDINGS = ("--no-cache", "--set-weights", "duts_tr=0.6", "coco_sub=6", "coco_person=2")
 
 
@@ -31,7 +33,7 @@ def stages(options: argparse.Namespace, more: Sequence[str]) -> dict[str, list[s
     """
     out, size = Path(options.out), str(options.image_size)
     teacher, distilled = (str(out / name / "model.safetensors") for name in ("teacher", "distill"))
-    begun = ["--init", options.student] if options.student else []
+    begun = [] if options.student == UNTRAINED else ["--init", options.student]
     words = {
         "teacher": ["finetune", "--init", options.teacher, "--image-size", size, *LEARNS_MASKS],
         "distill": ["distill", "--teacher", teacher, *begun, *LEARNS_EMBEDDINGS],
@@ -62,7 +64,11 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--image-size", type=int, default=640, help="px (default: 640)")
     options.add_argument("--images-per-batch", type=int, default=24, help="(default: 24)")
     options.add_argument("--teacher", default="embedded", help="what the teacher begins with")
-    options.add_argument("--student", help="what the student begins with (default: untrained)")
+    options.add_argument(
+        "--student",
+        default="embedded_student",
+        help=f"what the student begins with, or {UNTRAINED}",
+    )
     return options
 
 

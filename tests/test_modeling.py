@@ -208,7 +208,7 @@ def test_a_model_that_draws_heeds_what_it_drew() -> None:
     assert not torch.allclose(undrawn, alone)
 
 
-@pytest.mark.parametrize("name", ["mobile_sam", "embedded"])
+@pytest.mark.parametrize("name", ["mobile_sam", "embedded", "embedded_student"])
 def test_parameters_are_counted_right(name: str) -> None:
     spec = MODELS[name]
     model = build_model(spec.encoder, spec.image_size)

@@ -35,14 +35,16 @@ def test_the_official_model_is_the_default_where_it_is(folder: Path) -> None:
     assert default_model_name() == "mobile_sam"
 
 
-def test_the_embedded_model_describes_itself() -> None:
-    model = load_model("embedded")
-    assert model.name == "embedded"
-    assert model.image_size == MODELS["embedded"].image_size
-    assert model.encoder_name == MODELS["embedded"].encoder
+@pytest.mark.parametrize("name", ["embedded", "embedded_student"])
+def test_a_model_that_ships_describes_itself(name: str) -> None:
+    model, spec = load_model(name), MODELS[name]
+    assert available(name)
+    assert model.name == name
+    assert model.image_size == spec.image_size
+    assert model.encoder_name == spec.encoder
     assert "research and demonstration" in model.metadata["licence"]
-    assert EMBEDDED_FILE.stat().st_size <= 24_000_000
-    assert load_model("embedded") is model
+    assert spec.shipped_file.stat().st_size <= 24_000_000
+    assert load_model(name) is model
 
 
 def test_a_checkpoint_path_is_a_model_too(tmp_path: Path) -> None:

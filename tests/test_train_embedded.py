@@ -29,6 +29,7 @@ def test_teacher_and_student_are_trained_one_after_the_other(
     out = tmp_path / "runs"
     words = ["--data", str(data), "--out", str(out), "--device", "cpu", "--image-size", "64"]
     words += ["--images-per-batch", "2", "--teacher", str(tmp_path / "first.safetensors")]
+    words += ["--student", "untrained"]
     assert train_embedded.main([*words, *QUICK]) == 0
     made = {name: out / name / "model.safetensors" for name in ("teacher", "distill", "student")}
     assert load_model(made["teacher"]).encoder_name == "deit_tiny"

@@ -71,7 +71,7 @@ def test_all_models_are_offered_and_those_not_here_say_so(tmp_path):
     both = [choice.value for choice in first_two(list(choices.values()), "embedded")]
     assert both == ["file:embedded", "embedded"]  # the server's own file, and what else is here
     alone = [choice.value for choice in first_two(list_choices(["embedded"]), "embedded")]
-    assert alone == ["embedded", "mobile_sam"]
+    assert alone == ["embedded", "embedded_student"]
 
 
 def test_what_cannot_be_compared_is_a_sentence(tab, visited):

@@ -12,6 +12,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 
+from mobilesam.registry import MODELS
 from tests.browser.demo_page import DemoPage
 from tests.browser.demo_server import Server
 from tests.conftest import EMBEDDED_FILE
@@ -88,12 +89,24 @@ class CompareTab:
         return row.locator("td").all_inner_texts()
 
 
+def test_the_two_models_that_ship_can_be_compared_at_once(demo):
+    """Without any download, and whatever else there is not."""
+    demo.open_example("coffee.jpg", keep_objects=True)
+    tab = CompareTab(demo)
+    labels = ("First model", "Second model")
+    titles = [MODELS[name].title for name in ("embedded", "embedded_student")]
+    assert [tab.page.get_by_label(label).input_value() for label in labels] == titles
+    tab.press("start")
+    tab.wait_said("Done.")
+    assert tab.row("parameters") == ["10.65 M", "9.81 M"]
+
+
 def test_two_models_are_compared(open_tab):
     tab = open_tab()
     page = tab.page
     assert "mine" in page.get_by_label("First model").input_value()
     assert "SAM ViT-B" in page.get_by_label("Second model").input_value()
-    tab.choose("Second model", "Embedded")
+    tab.choose("Second model", MODELS["embedded"].title)
     places = ("#ms-compare-slider", ".ms-compare-frame", "#ms-compare-measured")
     assert not page.locator(places[0]).is_visible()  # nothing to show yet
     tab.press("start")
