@@ -27,6 +27,12 @@ function nameTool(button, { label, keys, hint }) {
   button.lastElementChild.textContent = label;
 }
 
+// Where masks are picked, the first tool picks them, and the photo can be moved.
+function offerTools(parts, isPicking) {
+  for (const tool of parts.tools) tool.disabled = isPicking && !["include", "pan"].includes(tool.dataset.tool);
+  nameTool(parts.tools[0], isPicking ? PICK : TOOLS[0]);
+}
+
 function buildToolbar(parts) {
   parts.tools = TOOLS.map((tool) => {
     const attributes = { type: "button", role: "radio", "data-tool": tool.name, "aria-checked": "false" };

@@ -92,8 +92,7 @@ const page = {
     this.hideCursor();
     const isPicking = name === "everything";
     view.live.isQuiet = isPicking;
-    for (const tool of parts.tools) tool.disabled = isPicking && !["include", "pan"].includes(tool.dataset.tool);
-    nameTool(parts.tools[0], isPicking ? PICK : TOOLS[0]);
+    offerTools(parts, isPicking);
     if (isPicking && this.tool !== "pan") this.setTool("include");
     everything.tabChanged(isPicking);
     showHistory();
