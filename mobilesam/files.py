@@ -21,6 +21,22 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder, with those above it, unless it is there.
+
+    Raises:
+        ValueError: It cannot be made or not be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK)
+    except OSError as error:
+        what = "is a file" if folder.is_file() else f"cannot be made ({error.strerror})"
+        raise ValueError(f"--out must be a folder; {folder} {what}, so name another.") from error
+    if not writable:
+        raise ValueError(f"--out must be a folder that can be written; name another than {folder}.")
+
+
 def write_atomically(path: Path, content: bytes, part_folder: Path | None = None) -> None:
     """Write a file that appears whole or not at all.
 

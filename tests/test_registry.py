@@ -111,6 +111,11 @@ def test_a_shared_model_cannot_be_moved_or_changed(small_file: Path) -> None:
             change()
     with pytest.raises(RuntimeError, match="given other weights"):
         model.load_state_dict(model.state_dict())
+    for change in (model.train, model.requires_grad_):
+        with pytest.raises(RuntimeError, match=r"put into training mode|given gradients"):
+            change()
+    assert not model.eval().requires_grad_(False).training
+    assert copy.deepcopy(model).train().training
     twin = copy.deepcopy(model).double()
     assert (twin.pixel_mean.dtype, model.pixel_mean.dtype) == (torch.float64, torch.float32)
 

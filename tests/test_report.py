@@ -151,6 +151,16 @@ def test_what_cannot_be_measured_is_refused(
     refuses(expected, "val", "--data", data, "--model", checkpoints[0], *words)
 
 
+def test_a_file_where_the_report_shall_go_is_noticed_before_the_work(
+    refuses: Callable[..., None], data: Path, checkpoints: list[Path], tmp_path: Path
+) -> None:
+    taken = tmp_path / "file"
+    taken.touch()
+    words = ("val", "--data", data, "--model", checkpoints[0], "--out")
+    refuses("--out must be a folder;", *words, taken)  # one line: there was no progress
+    refuses("cannot be made (", *words, "/proc/nowhere")
+
+
 def test_masks_that_are_all_too_small_are_refused(
     refuses: Callable[..., None],
     run: Run,

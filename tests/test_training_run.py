@@ -305,16 +305,30 @@ def test_learning_rates_by_hand(data: Path, tmp_path: Path) -> None:
         ({"warmup_steps": 0}, "warmup_steps must be positive"),
         ({"log_steps": 0}, "log_steps must be positive"),
         ({"checkpoint_minutes": 0.0}, "checkpoint_minutes must be positive"),
-        ({"val_photos": -1}, "val_photos must not be negative; got -1"),
+        ({"val_photos": -1}, "val_photos must be 0 or more; got -1"),
         ({"ema_decay": 1.0}, "ema_decay must be at least 0 and below 1; got 1.0"),
         ({"precision": "fp16"}, "precision must be bf16 or fp32; got 'fp16'"),
         ({"box_share": 1.5}, "box_share must lie in 0 to 1; got 1.5"),
-        ({"max_corrections": -1}, "max_corrections must not be negative"),
+        ({"max_corrections": -1}, "max_corrections must be 0 or more"),
+        ({"learning_rate": math.nan}, "learning_rate must be positive; got nan"),
+        ({"minutes": math.inf}, "minutes must be positive; got inf"),
+        ({"weight_decay": math.nan}, "weight_decay must be 0 or more; got nan"),
+        ({"iou_weight": math.nan}, "iou_weight must be 0 or more; got nan"),
     ],
 )
 def test_settings_out_of_range_are_refused(changes: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TeacherConfig(**changes)
+
+
+@pytest.mark.parametrize("left", [0, 1000])
+def test_a_damaged_state_says_what_to_do(data: Path, tmp_path: Path, left: int) -> None:
+    config = small_config(TeacherConfig, data, tmp_path, steps=1)
+    TeacherRun(config).run()
+    path = tmp_path / "state.pt"
+    path.write_bytes(path.read_bytes()[:left])
+    with pytest.raises(ValueError, match=r"state\.pt is damaged, .* remove that file"):
+        TeacherRun(config)
 
 
 def test_an_unknown_device_is_refused(data: Path, tmp_path: Path) -> None:

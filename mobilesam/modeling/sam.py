@@ -132,6 +132,26 @@ class Sam(nn.Module):
             self._refuse_if_shared(f"moved or cast to {after.device}, {after.dtype}")
         return super()._apply(fn, recurse)
 
+    def train(self, mode: bool = True) -> Sam:
+        """Set training or evaluation mode; a shared model stays in the latter.
+
+        Raises:
+            RuntimeError: If the model is shared and ``mode`` is true.
+        """
+        if mode:
+            self._refuse_if_shared("put into training mode")
+        return super().train(mode)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Sam:
+        """Switch gradients of all parameters on or off; a shared model has none.
+
+        Raises:
+            RuntimeError: If the model is shared and ``requires_grad`` is true.
+        """
+        if requires_grad:
+            self._refuse_if_shared("given gradients")
+        return super().requires_grad_(requires_grad)
+
     def _refuse_if_shared(self, what: str) -> None:
         if self.shared:
             raise RuntimeError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -52,8 +53,18 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_state(path: Path) -> dict[str, Any]:
-    """Read a run's state."""
-    return torch.load(path, map_location="cpu", weights_only=True)
+    """Read a run's state.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, UnpicklingError) as error:
+        raise ValueError(
+            f"{path} is damaged, and the run cannot go on from it; name another --out, or remove "
+            "that file to begin again."
+        ) from error
 
 
 def refuse_other_settings(path: Path, wanted: Mapping[str, str], had: Mapping[str, str]) -> None:

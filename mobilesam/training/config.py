@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -101,11 +102,11 @@ class RunConfig:
             object.__setattr__(self, "steps", DEFAULT_STEPS)
         for name in POSITIVE:
             value = getattr(self, name)
-            if value is not None and value <= 0:
+            if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"{name} must be positive; got {value}.")
         for name in ("workers", "val_photos", "weight_decay", "seed"):
-            if (getattr(self, name) or 0) < 0:
-                raise ValueError(f"{name} must not be negative; got {getattr(self, name)}.")
+            if not 0 <= (getattr(self, name) or 0) < math.inf:
+                raise ValueError(f"{name} must be 0 or more; got {getattr(self, name)}.")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must be at least 0 and below 1; got {self.ema_decay}.")
         if self.precision not in ("bf16", "fp32"):
@@ -149,8 +150,8 @@ class MaskConfig(RunConfig):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in 0 to 1; got {getattr(self, name)}.")
         for name in ("max_corrections", "iou_weight", "other_masks_weight"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative; got {getattr(self, name)}.")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be 0 or more; got {getattr(self, name)}.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ from torch import nn
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from mobilesam.files import make_folder
 from mobilesam.modeling import Sam
 from mobilesam.training import curves, processes
 from mobilesam.training.checkpointing import (
@@ -89,7 +90,7 @@ class Run(ABC):
         self.skips = Skips()
         self._meter = Meter(self.device, self.world)
         self.validation_source = open_validation(self.config)
-        self.out.mkdir(parents=True, exist_ok=True)
+        make_folder(self.out)
         self.state_path = self.out / "state.pt"
         if self.state_path.exists():
             self._resume()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from mobilesam.files import make_folder
 from mobilesam.training.data_config import DataConfig
 from mobilesam.training.measure import Measurer, Plan, measure
 
@@ -68,6 +69,7 @@ def _val(options: argparse.Namespace) -> int:
             jobs=options.jobs,
         )
     )
+    make_folder(options.out)  # before what takes long
     with tqdm(total=measurer.count, unit="photo") as bar:
         measured = measure(measurer, progress=lambda done, _: bar.update(done - bar.n))
     print(write_report(measurer, measured, options.out), end="")
