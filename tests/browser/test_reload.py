@@ -21,7 +21,7 @@ def photo(tmp_path):
 
 
 def loaded_again(demo, title):
-    demo.page.reload()
+    demo.reload()
     demo.page.wait_for_selector(f'.ms[data-title="{title}"][data-state=ready]')
     demo.wait_mask()
 

@@ -99,8 +99,7 @@ def test_a_download_waits_for_the_mask_under_way(coffee):
 
 def test_a_click_goes_on_after_the_server_was_silent_while_encoding(demo):
     demo.page.clock.install()
-    demo.page.reload()
-    demo.wait_ready()
+    demo.reload()
     traffic = Traffic(demo)
     traffic.catch("encode_picture", drop=True)
     demo.page.locator('.ms-example[data-example="coffee.jpg"]').click()
@@ -121,8 +120,7 @@ def test_a_click_goes_on_after_the_server_was_silent_while_encoding(demo):
 
 def test_the_photo_before_comes_back_after_the_server_was_silent_while_opening(demo):
     demo.page.clock.install()
-    demo.page.reload()
-    demo.wait_ready()
+    demo.reload()
     demo.click(250, 250)
     demo.wait_mask()
     traffic = Traffic(demo)
