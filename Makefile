@@ -27,7 +27,7 @@ demo: $(VENV)/.runtime
 	$(PY) app.py $(if $(PORT),--port $(PORT))
 
 test: lint types $(VENV)/.browser
-	$(PY) -m pytest
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2
 
 lint: $(VENV)/.development
 	$(PY) -m ruff check .
