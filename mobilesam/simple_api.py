@@ -76,6 +76,8 @@ class SAM:
         points: Numbers | None = None,
         labels: Numbers | None = None,
         bboxes: Numbers | None = None,
+        *,
+        verbose: bool = False,
         **search: Unpack[EverythingSettings],
     ) -> list[Results]:
         """Segment what the prompts point at, or everything if there are none.
@@ -89,6 +91,7 @@ class SAM:
                 left out.
             bboxes: ``[x0, y0, x1, y1]`` is one object, a list, array or tensor of them several, as
                 detectors give them. Not with points.
+            verbose: Taken for the sake of code that says False; nothing is ever printed.
             search: How to look for everything, by Ultralytics' names; see ``EverythingSettings``.
                 Left out: what suits the model. Only without prompts.
 
@@ -122,7 +125,7 @@ class SAM:
         masks = [mask for p in predictions for mask in p.masks.reshape(-1, *size)]
         boxes = torch.tensor([mask_to_box(mask) for mask in masks], dtype=torch.float32)
         scores = np.concatenate([p.iou_predictions.ravel() for p in predictions])
-        return Masks(masks, size), Boxes(boxes, torch.from_numpy(scores), size)
+        return Masks(masks, size), _boxes(boxes, torch.from_numpy(scores), size)
 
     def _everything(
         self, embedding: ImageEmbedding, photo: np.ndarray, options: EverythingOptions
@@ -132,11 +135,15 @@ class SAM:
         boxes = [(x, y, x + w + 1, y + h + 1) for x, y, w, h in (one.bbox for one in records)]
         scores = [one.predicted_iou for one in records]
         size = embedding.original_size
-        return Masks([one.rle for one in records], size), Boxes(
+        return Masks([one.rle for one in records], size), _boxes(
             torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
             torch.tensor(scores, dtype=torch.float32),
             size,
         )
+
+
+def _boxes(xyxy: torch.Tensor, conf: torch.Tensor, size: tuple[int, int]) -> Boxes:
+    return Boxes(xyxy, conf, torch.arange(len(xyxy), dtype=torch.float32), size)
 
 
 def _search_options(model: Sam, settings: dict[str, Any], everything: bool) -> EverythingOptions:
@@ -144,9 +151,10 @@ def _search_options(model: Sam, settings: dict[str, Any], everything: bool) -> E
     known = EverythingSettings.__annotations__
     unknown = settings.keys() - known.keys()
     if unknown:
+        hint = " Name the device in SAM(..., device=...)." if "device" in unknown else ""
         raise TypeError(
-            f"SAM.predict takes points, labels, bboxes and {', '.join(known)}; "
-            f"got {', '.join(sorted(unknown))}."
+            f"SAM.predict takes points, labels, bboxes, verbose and {', '.join(known)}; "
+            f"got {', '.join(sorted(unknown))}.{hint}"
         )
     if settings and not everything:
         raise ValueError(
@@ -155,7 +163,13 @@ def _search_options(model: Sam, settings: dict[str, Any], everything: bool) -> E
     chosen = {EVERYTHING_NAMES.get(name, name): value for name, value in settings.items()}
     if "point_grids" in chosen:
         chosen.setdefault("points_per_side", None)
-    return EverythingOptions.for_model(model, **chosen)
+    try:
+        return EverythingOptions.for_model(model, **chosen)
+    except (TypeError, ValueError) as error:
+        text = str(error)
+        for theirs, ours in EVERYTHING_NAMES.items():
+            text = text.replace(ours, theirs)
+        raise type(error)(text) from error
 
 
 def _calls(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,32 +18,62 @@ from mobilesam.exporting import object_color
 from mobilesam.polygons import join, mask_to_parts
 from mobilesam.rendering import overlay
 
+Array = np.ndarray | torch.Tensor
+Index = int | slice | Sequence[int] | Sequence[bool] | Array
+
 
 class Masks:
-    """The masks of a result: ``data``, or one after the other, which needs less memory.
+    """The masks of a result: all in ``data``, or one after the other, which needs less memory.
 
     Args:
         masks: (H, W) bool each, or run lengths.
         size: The photo's (H, W).
+        as_arrays: Whether ``data`` is an array instead of a tensor.
     """
 
-    def __init__(self, masks: Sequence[np.ndarray | dict[str, Any]], size: tuple[int, int]) -> None:
-        self._masks, self._size = masks, size
+    def __init__(
+        self,
+        masks: Sequence[np.ndarray | dict[str, Any]],
+        size: tuple[int, int],
+        as_arrays: bool = False,
+    ) -> None:
+        self._masks, self._size, self._as_arrays = masks, size, as_arrays
 
     def __len__(self) -> int:
         return len(self._masks)
 
-    def __iter__(self) -> Iterator[np.ndarray]:
+    def __getitem__(self, index: Index) -> Masks:
+        """Return some of the masks, by number, slice, numbers or flags.
+
+        Raises:
+            IndexError: If there are fewer.
+        """
+        chosen = [self._masks[number] for number in _numbers(index, len(self))]
+        return Masks(chosen, self._size, self._as_arrays)
+
+    def __iter__(self) -> Iterator[Masks]:
+        return (self[number] for number in range(len(self)))
+
+    def arrays(self) -> Iterator[np.ndarray]:
+        """Give one (H, W) bool array after the other."""
         for mask in self._masks:
             yield rle.decode(mask) if isinstance(mask, dict) else mask
 
     @cached_property
-    def data(self) -> torch.Tensor:
-        """(N, H, W) bool tensor at the photo's size."""
+    def data(self) -> Any:
+        """(N, H, W) bool tensor at the photo's size; after ``numpy()`` an array."""
         masks = np.zeros((len(self), *self._size), bool)
-        for index, mask in enumerate(self):
+        for index, mask in enumerate(self.arrays()):
             masks[index] = mask
-        return torch.from_numpy(masks)
+        return masks if self._as_arrays else torch.from_numpy(masks)
+
+    def cpu(self) -> Masks:
+        """Return the masks as they are: they are in the CPU's memory."""
+        return self
+
+    def numpy(self) -> Masks:
+        """Return the masks with an array for ``data``."""
+        return Masks(self._masks, self._size, as_arrays=True)
 
     @cached_property
     def xy(self) -> list[np.ndarray]:
@@ -52,7 +82,7 @@ class Masks:
         Parts and holes are joined into one outline by bridges of no width.
         """
         outlines = []
-        for mask in self:
+        for mask in self.arrays():
             rings = [ring for part in mask_to_parts(mask) for ring in part.rings]
             outline = join(rings) if rings else np.empty((0, 2))
             outlines.append(outline.astype(np.float32))
@@ -67,45 +97,75 @@ class Masks:
 
 @dataclass(frozen=True, eq=False)
 class Boxes:
-    """The tight boxes of a result's masks.
+    """The tight boxes of a result's masks; tensors, or arrays after ``numpy()``.
 
     Attributes:
         xyxy: (N, 4) float32 x0, y0, x1, y1 in pixels of the photo.
         conf: (N,) float32 predicted IoU.
+        cls: (N,) float32: the objects' numbers, since SAM knows no classes.
         orig_shape: The photo's (height, width), pixels.
+        id: None: nothing is tracked.
     """
 
-    xyxy: torch.Tensor
-    conf: torch.Tensor
+    xyxy: Any
+    conf: Any
+    cls: Any
     orig_shape: tuple[int, int]
+    id: None = None
 
     def __len__(self) -> int:
         return len(self.xyxy)
 
-    @property
-    def cls(self) -> torch.Tensor:
-        """(N,) float32: the objects' numbers, since SAM knows no classes."""
-        return torch.arange(len(self), dtype=torch.float32)
+    def __getitem__(self, index: Index) -> Boxes:
+        """Return some of the boxes, as ``Masks`` does."""
+        chosen = _numbers(index, len(self))
+        return replace(self, xyxy=self.xyxy[chosen], conf=self.conf[chosen], cls=self.cls[chosen])
+
+    def __iter__(self) -> Iterator[Boxes]:
+        return (self[number] for number in range(len(self)))
 
     @property
-    def xywh(self) -> torch.Tensor:
+    def data(self) -> Any:
+        """(N, 6): ``xyxy``, ``conf`` and ``cls``."""
+        return self._columns(*self.xyxy.T, self.conf, self.cls)
+
+    @property
+    def xywh(self) -> Any:
         """(N, 4) float32: the middle's x and y, width, height."""
-        first, last = self.xyxy[:, :2], self.xyxy[:, 2:]
-        return torch.cat([(first + last) / 2, last - first], dim=1)
+        x0, y0, x1, y1 = self.xyxy.T
+        return self._columns((x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0)
 
     @property
-    def xyxyn(self) -> torch.Tensor:
+    def xyxyn(self) -> Any:
         """``xyxy`` as shares of the photo's width and height."""
-        return self.xyxy / self._sides
+        return self._shares(self.xyxy)
 
     @property
-    def xywhn(self) -> torch.Tensor:
+    def xywhn(self) -> Any:
         """``xywh`` as shares of the photo's width and height."""
-        return self.xywh / self._sides
+        return self._shares(self.xywh)
 
-    @property
-    def _sides(self) -> torch.Tensor:
-        return torch.tensor(self.orig_shape[::-1] * 2)
+    def cpu(self) -> Boxes:
+        """Return the boxes as they are: they are in the CPU's memory."""
+        return self
+
+    def numpy(self) -> Boxes:
+        """Return the boxes with arrays instead of tensors."""
+        return replace(
+            self,
+            xyxy=np.asarray(self.xyxy),
+            conf=np.asarray(self.conf),
+            cls=np.asarray(self.cls),
+        )
+
+    def _columns(self, *columns: Array) -> Any:
+        stack: Any = torch.stack if isinstance(self.xyxy, torch.Tensor) else np.stack
+        return stack(columns, -1)
+
+    def _shares(self, numbers: Array) -> Any:
+        height, width = self.orig_shape
+        x_first, y_first, x_last, y_last = numbers.T
+        return self._columns(x_first / width, y_first / height, x_last / width, y_last / height)
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,10 +194,34 @@ class Results:
     @property
     def names(self) -> dict[int, str]:
         """What the objects are called: their numbers, since SAM knows no classes."""
-        return {number: str(number) for number in range(len(self))}
+        return {number: str(number) for number in self._classes}
+
+    @property
+    def _classes(self) -> list[int]:
+        return [int(number) for number in self.boxes.cls]
 
     def __len__(self) -> int:
         return len(self.masks)
+
+    def __repr__(self) -> str:
+        height, width = self.orig_shape
+        found = f"{len(self)} mask{'' if len(self) == 1 else 's'}"
+        return f"Results({self.path or 'a picture'}, {width}x{height}: {found})"
+
+    def __getitem__(self, index: Index) -> Results:
+        """Return the result with some of its objects, as ``Masks`` does."""
+        return replace(self, masks=self.masks[index], boxes=self.boxes[index])
+
+    def __iter__(self) -> Iterator[Results]:
+        return (self[number] for number in range(len(self)))
+
+    def cpu(self) -> Results:
+        """Return the result as it is: it is in the CPU's memory."""
+        return self
+
+    def numpy(self) -> Results:
+        """Return the result with arrays instead of tensors."""
+        return replace(self, masks=self.masks.numpy(), boxes=self.boxes.numpy())
 
     def summary(self, normalize: bool = False, decimals: int = 5) -> list[dict[str, Any]]:
         """Return for each object ``name``, ``class``, ``confidence``, ``box`` and ``segments``.
@@ -149,8 +233,8 @@ class Results:
         boxes = self.boxes.xyxyn if normalize else self.boxes.xyxy
         outlines = self.masks.xyn if normalize else self.masks.xy
         objects = []
-        for number, (box, conf, outline) in enumerate(
-            zip(boxes.tolist(), self.boxes.conf.tolist(), outlines, strict=True)
+        for number, box, conf, outline in zip(
+            self._classes, boxes.tolist(), self.boxes.conf.tolist(), outlines, strict=True
         ):
             sides = zip(("x1", "y1", "x2", "y2"), box, strict=True)
             x, y = outline.T.astype(float).round(decimals).tolist()
@@ -180,9 +264,10 @@ class Results:
             The file's name.
         """
         lines = []
-        for number, outline in enumerate(self.masks.xyn):
+        scores = self.boxes.conf.tolist()
+        for number, conf, outline in zip(self._classes, scores, self.masks.xyn, strict=True):
             if len(outline):
-                end = [float(self.boxes.conf[number])] if save_conf else []
+                end = [conf] if save_conf else []
                 numbers = " ".join(f"{value:.6g}" for value in [*outline.ravel().tolist(), *end])
                 lines.append(f"{number} {numbers}\n")
         Path(txt_file).parent.mkdir(parents=True, exist_ok=True)
@@ -193,11 +278,25 @@ class Results:
     def plot(self) -> np.ndarray:
         """Return the photo with all masks laid over it, (H, W, 3) uint8 in RGB order, not BGR."""
         picture = self.orig_img
-        for index, mask in enumerate(self.masks):
-            picture = overlay(picture, mask, color=object_color(index))
+        for number, mask in zip(self._classes, self.masks.arrays(), strict=True):
+            picture = overlay(picture, mask, color=object_color(number))
         return picture
 
+    def show(self) -> None:
+        """Open ``plot()`` in this machine's picture viewer."""
+        Image.fromarray(self.plot()).show()
+
     def save(self, filename: str | Path = "result.png") -> str:
-        """Write ``plot()`` to a file; returns its name."""
+        """Write ``plot()`` to a file, whose folder is made if need be; returns its name."""
+        Path(filename).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(self.plot()).save(filename)
         return str(filename)
+
+
+def _numbers(index: Index, count: int) -> list[int]:
+    """Return which of ``count`` objects are meant."""
+    if isinstance(index, torch.Tensor):
+        index = index.cpu().numpy()
+    if isinstance(index, list | tuple):
+        index = np.array(index, bool if index and isinstance(index[0], bool) else int)
+    return np.atleast_1d(np.arange(count)[index]).tolist()

@@ -102,7 +102,7 @@ def test_a_result_can_be_shown_and_saved(simple: SAM, tmp_path: Path) -> None:
     plotted = result.plot()
     assert plotted.shape == photo.shape
     assert (plotted != photo).any()
-    saved = result.save(tmp_path / "plotted.png")
+    saved = result.save(tmp_path / "a new folder/plotted.png")
     np.testing.assert_array_equal(np.asarray(Image.open(saved)), plotted)
 
 
@@ -118,7 +118,7 @@ def two_masks() -> Results:
         orig_img=np.zeros((40, 80, 3), np.uint8),
         path=None,
         masks=Masks(masks, size),
-        boxes=Boxes(boxes, torch.tensor([0.75, 0.5]), size),
+        boxes=Boxes(boxes, torch.tensor([0.75, 0.5]), torch.tensor([0.0, 1.0]), size),
         speed={},
     )
 
@@ -163,6 +163,46 @@ def test_a_result_as_json_and_text(two_masks: Results, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "index", [1, -1, slice(1, 2), [1], [False, True], torch.tensor([False, True]), np.array([1])]
+)
+def test_some_of_the_objects_keep_their_numbers(two_masks: Results, index: object) -> None:
+    some = two_masks[index]
+    assert len(some) == len(some.masks) == len(some.boxes) == 1
+    assert some.names == {1: "1"}
+    assert some.boxes.data.tolist() == [[0, 0, 0, 0, 0.5, 1]]
+    assert not some.masks.data.any()
+    assert some.summary()[0]["class"] == 1
+
+
+def test_objects_come_one_after_the_other(two_masks: Results) -> None:
+    for number, (result, mask, box) in enumerate(
+        zip(two_masks, two_masks.masks, two_masks.boxes, strict=True)
+    ):
+        assert result.names.keys() == {number}
+        np.testing.assert_array_equal(mask.data[0], two_masks.masks.data[number])
+        assert box.xyxy[0].tolist() == two_masks.boxes.xyxy[number].tolist()
+    with pytest.raises(IndexError):
+        two_masks[2]
+    assert len(two_masks[[]]) == 0
+
+
+def test_arrays_instead_of_tensors(two_masks: Results) -> None:
+    arrays = two_masks.cpu().numpy()
+    for form in ("xyxy", "xywh", "xyxyn", "xywhn", "conf", "cls", "data"):
+        one, other = getattr(arrays.boxes, form), getattr(two_masks.boxes, form)
+        assert isinstance(one, np.ndarray)
+        np.testing.assert_array_equal(one, other.numpy())
+    assert isinstance(arrays.masks.data, np.ndarray)
+    np.testing.assert_array_equal(arrays.masks[0].data, two_masks.masks[0].data.numpy())
+    assert arrays.summary() == two_masks.summary()
+
+
+def test_a_result_is_told_in_a_line(two_masks: Results) -> None:
+    assert repr(two_masks) == "Results(a picture, 80x40: 2 masks)"
+    assert repr(two_masks[0]) == "Results(a picture, 80x40: 1 mask)"
+
+
+@pytest.mark.parametrize(
     ("prompt", "words"),
     [
         ({"labels": [1]}, "labels were given without points"),
@@ -171,7 +211,7 @@ def test_a_result_as_json_and_text(two_masks: Results, tmp_path: Path) -> None:
         ({"points": [[1, 1], [2, 2]], "labels": [1]}, "nested like points"),
         ({"bboxes": [0, 0, 5, 5], "labels": [1]}, "belong to points"),
         ({"points": [1, 1], "conf_thres": 0.5}, "conf_thres is for a search without prompts"),
-        ({"points_stride": 0}, "points_per_side must be at least 1"),
+        ({"points_stride": 0}, "points_stride must be at least 1"),
     ],
 )
 def test_bad_ultralytics_prompts(
@@ -187,9 +227,9 @@ def test_without_a_prompt_everything_is_segmented(simple: SAM) -> None:
     records = list(generate(simple._predictor, photo, _options(simple, points_per_side=5)))
     assert len(result) == len(result.masks) == len(result.boxes) == len(records) > 0
     assert result.masks.data.shape == (len(records), 90, 160)
-    assert max(mask_iou(mask, truth) for mask in result.masks) > 0.8
+    assert max(mask_iou(mask, truth) for mask in result.masks.arrays()) > 0.8
     for mask, whole, box, score, record in zip(
-        result.masks,
+        result.masks.arrays(),
         result.masks.data.numpy(),
         result.boxes.xyxy.tolist(),
         result.boxes.conf.tolist(),
@@ -230,6 +270,8 @@ def test_settings_of_a_search_have_ultralytics_names(
     assert asked[1][1].points_per_side is None
     with pytest.raises(TypeError, match=r"SAM\.predict takes points, .*; got imgsz"):
         simple.predict(noise_photo, imgsz=640)
+    with pytest.raises(TypeError, match=r"got device\. Name the device in SAM"):
+        simple.predict(noise_photo, device="cpu", verbose=False)
 
 
 def _options(simple: SAM, **chosen: int) -> EverythingOptions:
