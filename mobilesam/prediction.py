@@ -20,7 +20,8 @@ class ImageEmbedding:
     """All that decoding a prompt needs of a picture (SAM, section 3).
 
     Attributes:
-        features: (1, 256, h, w) float32 image embedding; 64 x 64 cells for the official models.
+        features: (1, 256, h, w) image embedding in the model's dtype; 64 x 64 cells for the
+            official models.
         projections: What the decoder's first layer needs of it, computed once; None if that
             depends on the prompt.
         original_size: The photo's (height, width), pixels.

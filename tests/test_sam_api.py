@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,10 @@ from mobilesam import (
     ResizeLongestSide,
     SamPredictor,
     build_sam_vit_t,
+    load_model,
     sam_model_registry,
 )
+from mobilesam.masks import mask_iou
 from mobilesam.modeling import Sam
 from tests.conftest import disk_photo
 from tests.official_checkpoints import official_state_dict, write_official_checkpoint
@@ -192,3 +195,22 @@ def test_true_and_false_are_labels(predictor: SamPredictor) -> None:
     as_numbers = predictor.predict_torch(points, torch.tensor([[1, 0]]))
     as_truth = predictor.predict_torch(points, torch.tensor([[True, False]]))
     torch.testing.assert_close(as_truth[2], as_numbers[2])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("name", ["embedded", "embedded_student"])
+def test_a_model_may_be_cast(name: str, dtype: torch.dtype) -> None:
+    photo, truth = disk_photo(192, 256, (130, 100), 50)
+    box, boxes = (80, 50, 181, 151), [(80, 50, 181, 151)] * 7  # seven: the way for many prompts
+    plain = Predictor(load_model(name))
+    expected = plain.predict(plain.encode(photo), box=box).mask(0)
+    cast = Predictor(copy.deepcopy(plain.model).to(dtype))
+    embedding = cast.encode(photo)
+    assert embedding.features.dtype == dtype
+    assert mask_iou(cast.predict(embedding, box=box).mask(0), expected) > 0.97
+    assert mask_iou(cast.predict(embedding, boxes=boxes).masks[0, 0], expected) > 0.97
+    assert mask_iou(expected, truth) > 0.9
+    predictor = SamPredictor(cast.model)
+    predictor.set_image(photo)
+    masks, _, _ = predictor.predict(box=np.array(box), multimask_output=False)
+    assert mask_iou(masks[0], expected) > 0.97

@@ -129,7 +129,8 @@ class ManyPrompts:
         cells.mixture[self._drawn_rows : self._shared_rows] = 0  # until their layer is reached
         if self.model.draws_prompts:
             encoder = self.model.prompt_encoder
-            drawn = encoder.mask_downscaling[:-1](encoder.draw(coords, labels, self.grid))
+            drawing = encoder.draw(coords, labels, self.grid).to(like.dtype)
+            drawn = encoder.mask_downscaling[:-1](drawing)
             cells.mixture[: self._drawn_rows] = drawn.flatten(2).transpose(0, 1)
             last = encoder.mask_downscaling[-1]
             cells.vectors[:, : self._drawn_rows] = last.weight.flatten(1).T

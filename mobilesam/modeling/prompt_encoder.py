@@ -29,9 +29,10 @@ class RandomPositionEncoding(nn.Module):
     def forward(self, xy_norm: torch.Tensor) -> torch.Tensor:
         """Encode (..., 2) positions in [0, 1] as (..., 2 * num_frequencies)."""
         matrix = self.positional_encoding_gaussian_matrix
+        exact = torch.promote_types(matrix.dtype, torch.float32)
         with torch.autocast(matrix.device.type, enabled=False):  # a position needs its digits
-            angles = 2 * math.pi * ((2 * xy_norm.to(matrix.dtype) - 1) @ matrix)
-        return torch.cat([angles.sin(), angles.cos()], dim=-1)
+            angles = 2 * math.pi * ((2 * xy_norm.to(exact) - 1) @ matrix.to(exact))
+        return torch.cat([angles.sin(), angles.cos()], dim=-1).to(matrix.dtype)
 
 
 class PromptEncoder(nn.Module):

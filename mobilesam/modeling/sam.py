@@ -171,7 +171,7 @@ class Sam(nn.Module):
 
     def preprocess(self, pixels: torch.Tensor) -> torch.Tensor:
         """Normalise (B, 3, h, w) RGB pixels in 0..255 and pad them to what the encoder takes."""
-        pixels = (pixels - self.pixel_mean) / self.pixel_std
+        pixels = ((pixels - self.pixel_mean) / self.pixel_std).to(self.pixel_mean.dtype)
         cells = self.embedding_size((pixels.shape[-2], pixels.shape[-1]))
         return pad_to(pixels, cells[0] * EMBED_STRIDE, cells[1] * EMBED_STRIDE)
 
