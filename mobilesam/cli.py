@@ -10,6 +10,8 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
+import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -23,6 +25,7 @@ LOGGER = logging.getLogger(__name__)
 PROGRAM = "python -m mobilesam"  # works also where the script of that name is not installed
 USER_ERROR = 2  # exit status, as argparse's own
 INTERRUPTED = 130  # exit status, as shells have it for Ctrl+C
+READER_GONE = 141  # exit status, as shells have it for a closed pipe
 LAZY_COMMANDS = {  # what imports much: module, function that adds its parser, help
     "everything": (
         "mobilesam.folders.commands",
@@ -41,7 +44,14 @@ LAZY_COMMANDS = {  # what imports much: module, function that adds its parser, h
 
 
 class _Parser(argparse.ArgumentParser):
-    """Reports a mistake in one sentence, without the usage before it."""
+    """Reports a mistake in one sentence, without the usage before it.
+
+    Takes "-5,20" after an option for its value; argparse of Python 3.11 sees no number in it.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._negative_number_matcher = re.compile(r"-\.?\d")
 
     def error(self, message: str) -> NoReturn:
         self.exit(USER_ERROR, f"{self.prog}: error: {message}; see `{self.prog} --help`\n")
@@ -63,7 +73,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     from mobilesam.checkpoints import CheckpointError
 
     try:
-        return int(args.run(args))
+        status = int(args.run(args))
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # as of `... | head`: whoever read has what he wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return READER_GONE
     except (ValueError, TypeError, OSError, CheckpointError) as error:
         if args.verbose:
             LOGGER.info("where it happened", exc_info=error)

@@ -35,9 +35,17 @@ class Predictor:
 
     Args:
         model: From ``load_model``.
+
+    Raises:
+        TypeError: If it is something else, such as the model's name.
     """
 
     def __init__(self, model: Sam) -> None:
+        if isinstance(model, str | Path):
+            raise TypeError(
+                "A predictor takes a model, not its name; load it first: "
+                f"load_model({str(model)!r})."
+            )
         self.model = model
 
     @torch.no_grad()

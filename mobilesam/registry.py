@@ -135,9 +135,15 @@ def locate(
     """Return the checkpoint file of what ``load_model`` takes, and what to call the model.
 
     Raises:
+        TypeError: If it is neither a string nor a path.
         ValueError: If there is neither a model nor a file of that name.
         CheckpointError: If the checkpoint cannot be had.
     """
+    if not isinstance(name_or_path, str | Path):
+        raise TypeError(
+            f"A model's name or a checkpoint's path was expected; got {type(name_or_path).__name__}"
+            f"; the models are {', '.join(MODELS)}."
+        )
     name = str(name_or_path)
     if name not in MODELS:
         return checkpoint_path(name_or_path).resolve(), Path(name_or_path).stem

@@ -87,9 +87,9 @@ class SamPredictor:
     """
 
     def __init__(self, sam_model: Sam) -> None:
+        self._predictor = Predictor(sam_model)
         self.model = sam_model
         self.transform = ResizeLongestSide(sam_model.image_size)
-        self._predictor = Predictor(sam_model)
         self.reset_image()
 
     @property

@@ -53,9 +53,11 @@ def read_image(image: str | Path | Image.Image | np.ndarray) -> np.ndarray:
             "image must be a path, a PIL image or an (H, W, 3) uint8 array; "
             f"got {type(image).__name__}."
         )
+    if isinstance(image, str) and image.startswith(("http://", "https://")):
+        raise ValueError(f"{image} is an address; download the picture and give its path.")
     path = Path(image)
     if os.path.isdir(path):
-        raise ValueError(f"{path.name} is a folder; expected a picture file.")
+        raise ValueError(f"{path.name or path} is a folder; expected a picture file.")
     if not os.path.exists(path):  # unlike Path.exists, also for a name that is too long
         raise FileNotFoundError(f"There is no file {path}; check the path.")
     if path.stat().st_size == 0:

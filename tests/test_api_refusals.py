@@ -39,6 +39,7 @@ HOSTILE: list[tuple[str, dict[str, Any], str]] = [
     ("segment", {"points": [[1, 1, 1]], "model": "/etc/passwd"}, "no model"),
     ("segment", {"points": [[1, 1, 1]], "output": "exe"}, "mask, indexed"),
     ("segment", {"points": [[1, 1, 1]], "output": ["mask"]}, "mask, indexed"),
+    ("segment", {"points": [[1, 1, 1]], "color": "red"}, "like #1e90ff; got 'red'"),
     ("segment", {"points": [[1, 1, 1]], "image": None}, "uploaded"),
     ("segment", {"points": [[1, 1, 1]], "image": {"path": "/etc/passwd"}}, "uploaded"),
     ("segment", {"points": [[1, 1, 1]], "image": {"path": "a\0b"}}, "uploaded"),

@@ -153,6 +153,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(
         (("--point", "a,b"), "expected X,Y or X,Y,0 in pixels, got 'a,b'"),
         (("--point", "4,5,2"), "expected X,Y or X,Y,0 in pixels, got '4,5,2'"),
         (("--point", "45,600"), "600"),
+        (("--point", "-5,10"), "-5"),
         (("--point=-5,10",), "-5"),
         (("--point", "nan,3"), "finite"),
         (("--box", "1,2,3"), "expected X0,Y0,X1,Y1 in pixels, got '1,2,3'"),

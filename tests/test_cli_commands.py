@@ -148,3 +148,11 @@ def test_the_module_runs_as_a_program(tmp_path: Path) -> None:
     assert ended.stdout == ""
     assert ended.stderr.startswith("mobilesam: error: No prompt was given")
     assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
+def test_a_reader_that_goes_away_is_no_mistake() -> None:
+    command = f"{sys.executable} -m mobilesam models | true; exit ${{PIPESTATUS[0]}}"
+    ended = subprocess.run(["bash", "-c", command], capture_output=True, timeout=60, check=False)
+    assert ended.stderr == b""
+    assert ended.returncode == cli.READER_GONE

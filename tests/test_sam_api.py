@@ -173,6 +173,7 @@ def test_a_mask_alone_is_a_prompt(predictor: SamPredictor) -> None:
         ((2, 1, 2), [[1], [0]], (3, 4), None, r"boxes must have shape \(2, 4\); got \(3, 4\)"),
         ((2, 1, 2), [[1], [0]], None, (3, 1, 20, 32), r"masks must have shape \(2, 1, l, l'\)"),
         (None, None, (2, 4), (20, 32), r"masks must have shape \(2, 1, l, l'\)"),
+        (None, None, (4,), None, r"boxes must have shape \(B, 4\); got \(4,\)"),
     ],
 )
 def test_batched_prompts_that_do_not_fit(
@@ -195,6 +196,34 @@ def test_true_and_false_are_labels(predictor: SamPredictor) -> None:
     as_numbers = predictor.predict_torch(points, torch.tensor([[1, 0]]))
     as_truth = predictor.predict_torch(points, torch.tensor([[True, False]]))
     torch.testing.assert_close(as_truth[2], as_numbers[2])
+
+
+def test_prompts_without_numbers_are_refused(predictor: SamPredictor) -> None:
+    box = torch.tensor([[10.0, 10, float("nan"), 60]])
+    with pytest.raises(ValueError, match="finite numbers; got NaN"):
+        predictor.predict_torch(None, None, box)
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        (torch.zeros(3, 90, 1025), r"at most 128 pixels .*ResizeLongestSide\(128\)"),
+        (torch.zeros(90, 128, 3), r"\(3, h, w\) tensor; got a tensor of \(90, 128, 3\)"),
+        (np.zeros((3, 90, 128)), r"got a ndarray of \(3, 90, 128\)"),
+    ],
+)
+def test_pictures_that_the_call_cannot_take(
+    predictor: SamPredictor, image: object, words: str
+) -> None:
+    record = {"image": image, "original_size": (90, 160), "boxes": torch.tensor([[1, 1, 9, 9]])}
+    with pytest.raises(ValueError, match=words):
+        predictor.model([record], multimask_output=False)
+
+
+@pytest.mark.parametrize("make", [Predictor, SamPredictor])
+def test_a_name_is_no_model(make: type) -> None:
+    with pytest.raises(TypeError, match=r"load it first: load_model\('mobile_sam'\)"):
+        make("mobile_sam")
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])

@@ -217,7 +217,9 @@ def test_a_coupled_student_can_start_from_nothing(data: Path, tmp_path: Path) ->
 
 
 def test_a_teacher_settles_what_may_then_not_be_given() -> None:
-    with pytest.raises(ValueError, match="image_size come from the teacher 'sam_vit_h'"):
+    with pytest.raises(
+        ValueError, match="teacher 'sam_vit_h' says what image_size must be; leave it out"
+    ):
         CoupledConfig(teacher="sam_vit_h", image_size=512)
 
 

@@ -23,7 +23,8 @@ class Progress:
     def __init__(self, total: int, skipped: int) -> None:
         self.total = total
         self.skipped = skipped
-        self.done = self.objects = 0
+        self.done = 0
+        self.objects: int | None = 0  # None where nobody can tell any more
         self.failures: list[Outcome] = []
         self._start = self._last_line = time.monotonic()
         self._bar = None
@@ -44,7 +45,8 @@ class Progress:
             self.say(f"{outcome.job.picture.path}: {outcome.error}")
         else:
             self.done += 1
-            self.objects += outcome.objects
+            if self.objects is not None:
+                self.objects += outcome.objects
         if self._bar is not None:
             self._bar.set_postfix_str("", refresh=False)
             self._bar.update()
@@ -55,6 +57,11 @@ class Progress:
             remaining = tqdm.format_interval(int(self.seconds / ended * left))
             rate = f"{ended / self.seconds:.2g} pictures/s, {remaining} left"
             self.say(f"{self.skipped + ended} of {self.total} pictures, {rate}")
+
+    def recount(self, done: int) -> None:
+        """Correct how many are done; what was found in those not told of nobody knows."""
+        if done != self.done:
+            self.done, self.objects = done, None
 
     def show_share(self, share: float) -> None:
         """Show how far the present picture is, 0 to 1."""

@@ -76,7 +76,6 @@ class Request:
         Raises:
             ValueError, CheckpointError: There is no such model.
         """
-        outlines = self.format in ("labelme", "yolo") or self.polygons
         return {
             "command": "segment" if self.everything is None else "everything",
             "format": self.format,
@@ -85,9 +84,14 @@ class Request:
             "backend": (self.load or {}).get("backend", "torch"),
             "name": self.name,
             "polygons": self.polygons,
-            "tolerance": self.output.tolerance if outlines else None,
+            "tolerance": self.output.tolerance if self.has_outlines else None,
             "options": self.everything,
         }
+
+    @property
+    def has_outlines(self) -> bool:
+        """Whether results hold outlines rather than pixels."""
+        return self.format in ("labelme", "yolo") or self.polygons
 
     @property
     def output(self) -> Output:
@@ -135,7 +139,7 @@ def run(request: Request) -> int:
         except KeyboardInterrupt:
             status = INTERRUPTED
             if not request.overwrite:  # also those that nobody has told of yet
-                progress.done = sum(output.is_finished(job) for job in pending)
+                progress.recount(sum(output.is_finished(job) for job in pending))
         except OSError as error:  # of write_whole: pictures' own errors are outcomes
             progress.say(sentence(error))
         finally:
@@ -172,6 +176,11 @@ def _check(request: Request) -> None:
         raise ValueError(f"--out must be a folder here; {request.out} is a file, so name another.")
     if request.polygons and request.format != "coco":
         raise ValueError(f"--polygons is for --format coco; got {request.format}: leave it out.")
+    if request.tolerance is not None and not request.has_outlines:
+        raise ValueError(
+            "--tolerance is for outlines: --format labelme or yolo, or coco with --polygons; got "
+            f"{request.format}: leave it out."
+        )
     if request.format in WRITES_PICTURES and request.out.is_dir():
         for text in request.inputs:
             folder = os.path.expanduser(text)
@@ -219,13 +228,13 @@ def _report(
     """Tell people on standard error, and programs on standard output, how it went."""
     done, failed = progress.done, len(progress.failures)
     counts = f"{done} done, {progress.skipped} skipped, {failed} failed in {progress.seconds:.1f} s"
-    if done:
-        counts += f", {progress.objects} objects found"
+    if done and progress.objects is not None:
+        counts += f", {progress.objects} object{'' if progress.objects == 1 else 's'} found"
     ending = f"results in {whole if whole and request.format == 'coco' else request.out}"
     if status == INTERRUPTED:
         ending = f"interrupted: the same command goes on from here; {ending}"
     progress.say(f"{counts}; {ending}")
-    if request.everything is not None and done and not progress.objects:
+    if request.everything is not None and done and progress.objects == 0:
         hint = "lower --pred-iou-thresh and --stability-score-thresh"
         progress.say(f"no mask was good enough by the model's own judgement; {hint}")
     if ignored:

@@ -244,7 +244,7 @@ def join_prompts(
         or, B being 1, there is no prompt at all.
 
     Raises:
-        ValueError: If points come without labels, or shapes or labels are wrong.
+        ValueError: If points come without labels, or shapes, labels or numbers are wrong.
     """
     if (points is None) != (labels is None):
         raise ValueError("Points and labels belong together: give both or neither.")
@@ -264,11 +264,14 @@ def join_prompts(
             coords = torch.cat([coords, coords.new_zeros((batch, 1, 2))], dim=1)
             kinds = torch.cat([kinds, kinds.new_full((batch, 1), PADDING_LABEL)], dim=1)
     if boxes is not None:
-        if boxes.numel() != batch * 4:
-            raise ValueError(f"boxes must have shape ({batch}, 4); got {tuple(boxes.shape)}.")
+        if boxes.ndim < 2 or boxes.numel() != batch * 4:
+            rows = "B" if known is boxes else batch
+            raise ValueError(f"boxes must have shape ({rows}, 4); got {tuple(boxes.shape)}.")
         corner_labels = kinds.new_tensor(BOX_CORNER_LABELS).expand(batch, 2)
         coords = torch.cat([coords, _in_full(boxes, device).reshape(batch, 2, 2)], dim=1)
         kinds = torch.cat([kinds, corner_labels], dim=1)
+    if not coords.isfinite().all():
+        raise ValueError("Points and boxes must be finite numbers; got NaN or infinity.")
     return coords, kinds
 
 

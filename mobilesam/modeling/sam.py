@@ -180,6 +180,17 @@ class Sam(nn.Module):
         pixels = self.preprocess(pixels).contiguous(memory_format=torch.channels_last)
         return self.image_encoder(pixels)
 
+    def _check_image(self, image: torch.Tensor) -> None:
+        if not isinstance(image, torch.Tensor) or image.ndim != 3 or len(image) != 3:
+            got = tuple(getattr(image, "shape", ())) or type(image).__name__
+            kind = "tensor" if isinstance(image, torch.Tensor) else type(image).__name__
+            raise ValueError(f"An image must be a (3, h, w) tensor; got a {kind} of {got}.")
+        if max(image.shape) > self.image_size:
+            raise ValueError(
+                f"An image must be at most {self.image_size} pixels on each side here; got "
+                f"{tuple(image.shape)}: resize it with ResizeLongestSide({self.image_size})."
+            )
+
     def _check_mask(self, mask: torch.Tensor | None, grid: tuple[int, int]) -> None:
         expected = tuple(side * EMBED_STRIDE // LOW_RES_STRIDE for side in grid)
         if mask is not None and (mask.shape[1] != 1 or tuple(mask.shape[2:]) != expected):
@@ -250,6 +261,9 @@ class Sam(nn.Module):
                 ``mask_inputs`` (B, 1, l, l').
             multimask_output: Three masks for each prompt, or one.
 
+        Raises:
+            ValueError: If a picture or a prompt is malformed.
+
         Returns:
             For each picture ``masks`` (B, M, H, W) bool, ``iou_predictions`` (B, M) and
             ``low_res_logits`` (B, M, l, l').
@@ -257,6 +271,7 @@ class Sam(nn.Module):
         results = []
         for record in batched_input:
             image = record["image"]
+            self._check_image(image)
             coords, labels = join_prompts(
                 record.get("point_coords"),
                 record.get("point_labels"),

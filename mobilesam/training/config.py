@@ -213,8 +213,8 @@ class CoupledConfig(MaskConfig):
         set_too = [name for name, value in given.items() if value is not None]
         if self.teacher and set_too:
             raise ValueError(
-                f"{' and '.join(set_too)} come from the teacher {self.teacher!r}; "
-                "leave them out, or leave out the teacher."
+                f"The teacher {self.teacher!r} says what {' and '.join(set_too)} must be; leave "
+                f"{'it' if len(set_too) == 1 else 'them'} out, or leave out the teacher."
             )
 
 

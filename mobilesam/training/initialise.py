@@ -123,14 +123,16 @@ def load_backbone(model: Sam, path: Path) -> None:
     tensors = {key: tensor for key, tensor in tensors.items() if not key.startswith(CLASSIFIER)}
     if model.encoder_name == "deit_tiny" and "pos_embed" in tensors:
         tensors["pos_embed"] = _resample(tensors["pos_embed"], model.image_size)
-    try:
-        backbone.load_state_dict(tensors)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
+    own = {key: tensor.shape for key, tensor in backbone.state_dict().items()}
+    got = {key: tensor.shape for key, tensor in tensors.items()}
+    wrong = [key for key in {**own, **got} if own.get(key) != got.get(key)]
+    if wrong:
         raise CheckpointError(
-            f"{path} does not fit the backbone of {model.encoder_name}: {reason}; expected a "
-            "classifier of that architecture in timm's names."
-        ) from error
+            f"{path} does not fit the backbone of {model.encoder_name}: {len(wrong)} tensors are "
+            f"missing, unknown or of another shape, such as {wrong[0]}; expected a classifier of "
+            "that architecture in timm's names."
+        )
+    backbone.load_state_dict(tensors)
 
 
 def _resample(positions: torch.Tensor, image_size: int) -> torch.Tensor:

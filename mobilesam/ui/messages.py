@@ -152,6 +152,16 @@ def parse_color(raw_color: Any) -> tuple[int, int, int]:
     return red, green, blue
 
 
+def check_color(raw_color: Any) -> None:
+    """Refuse what ``parse_color`` would replace, for callers who can be told so.
+
+    Raises:
+        PromptError: It is neither None nor "#rrggbb".
+    """
+    if raw_color is not None and not _HEX_COLOR.fullmatch(str(raw_color)):
+        raise PromptError(f"The color must be like #1e90ff; got {str(raw_color)[:40]!r}.")
+
+
 def parse_opacity(raw_opacity: Any) -> float:
     """Return an opacity of 0 to 1, or 0.5 for anything that is no number."""
     try:

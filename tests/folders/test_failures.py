@@ -158,6 +158,7 @@ def test_what_a_killed_run_left_is_cleared_away(
         (("photos", *BOX, "--kind", "mask"), "--kind is for a single photo"),
         (("photos/a.jpg", *BOX, "--jobs", "2", "--out", "x.png"), "--jobs is for many pictures"),
         (("photos", *BOX, "--polygons"), "--polygons is for --format coco; got png"),
+        (("photos", *BOX, "--tolerance", "2"), "--tolerance is for outlines"),
         (("photos", *BOX, *BOX), "One --box was expected; got 2"),
         (("photos", *BOX, "--model", "nothing"), "'nothing' is neither a model"),
         (("photos", *BOX, "--out", "photos/a.jpg"), "--out must be a folder here"),

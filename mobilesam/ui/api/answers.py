@@ -32,7 +32,7 @@ from mobilesam.ui.api.schemas import (
     RunLengths,
     SegmentResult,
 )
-from mobilesam.ui.messages import PromptError
+from mobilesam.ui.messages import PromptError, check_color
 from mobilesam.ui.page_objects import PageObject, parse_object, stability_scores
 
 if TYPE_CHECKING:
@@ -128,6 +128,7 @@ def parse_called(request: Mapping[str, Any], size: tuple[int, int]) -> PageObjec
     """
     if not request["points"] and request["box"] is None:
         raise PromptError("Give points on the object as [x, y, 1], a box round it, or both.")
+    check_color(request.get("color"))
     refine = {key: request.get(key) for key in ("smooth", "feather")}
     refine["area"] = request.get("min_area")
     return parse_object({**request, "refine": refine}, size)
