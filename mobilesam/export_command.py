@@ -56,11 +56,13 @@ def run(args: argparse.Namespace) -> int:
         CheckpointError: The model cannot be had.
     """
     from mobilesam import onnx_export
+    from mobilesam.folders.commands import model_name
     from mobilesam.registry import default_model_name, load_model
 
     options: dict[str, Any] = {} if args.opset is None else {"opset": args.opset}
+    name = model_name(args.model) if args.model else default_model_name()
     onnx_export.check(args.out, **options)  # before the model is loaded: that takes a while
-    model = load_model(args.model or default_model_name())
+    model = load_model(name)
     files = onnx_export.export(
         model, args.out, single_mask=args.single_mask, quantize=args.quantize, **options
     )
