@@ -23,6 +23,7 @@ UPRIGHT = {  # what brings a picture of that EXIF orientation upright
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 Size = tuple[int, int]
 
 
@@ -70,11 +71,17 @@ def read_image(image: str | Path | Image.Image | np.ndarray) -> np.ndarray:
 
 
 def _open(path: Path) -> Image.Image:
+    is_heif = _is_heif(path)
+    if is_heif:
+        _teach_heif(path.name)
     try:
         return Image.open(path)
     except UnidentifiedImageError as error:
+        if is_heif:
+            raise ValueError(_damaged(path.name)) from error
         raise ValueError(
-            f"{path.name} is not a picture that can be read; use JPEG, PNG, WebP, GIF, BMP or TIFF."
+            f"{path.name} is not a picture that can be read; use JPEG, PNG, WebP, HEIC, GIF, BMP "
+            "or TIFF."
         ) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(_too_large(path.name, "far too many")) from error
@@ -82,6 +89,24 @@ def _open(path: Path) -> Image.Image:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the file system's, not the picture's
         raise ValueError(_damaged(path.name)) from error
+
+
+def _is_heif(path: Path) -> bool:
+    with path.open("rb") as file:
+        start = file.read(12)
+    return start[4:8] == b"ftyp" and start[8:] in HEIF_BRANDS
+
+
+def _teach_heif(name: str) -> None:
+    """Let Pillow read HEIC, as iPhones take photos."""
+    try:
+        import pillow_heif
+    except ImportError as error:
+        raise ValueError(
+            f"{name} is a HEIC picture, which this installation cannot read; save it as JPEG, or "
+            "run: pip install pillow-heif."
+        ) from error
+    pillow_heif.register_heif_opener()
 
 
 def _to_rgb(image: Image.Image, name: str) -> np.ndarray:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import struct
+import sys
 import tracemalloc
 from pathlib import Path
 
 import numpy as np
+import pillow_heif
 import pytest
 import torch
 from PIL import Image
@@ -137,6 +139,23 @@ def test_an_animation_gives_its_first_frame(tmp_path: Path) -> None:
     _same(read_image(path), np.broadcast_to(np.array([255, 0, 0]), (5, 5, 3)), tolerance=2)
 
 
+def test_heic_is_read(tmp_path: Path) -> None:
+    ramp = np.broadcast_to(np.arange(0, 240, 2, np.uint8)[:, None], (80, 120, 3))
+    path = tmp_path / "IMG_0001.HEIC"
+    pillow_heif.from_pillow(Image.fromarray(ramp)).save(path, quality=-1)
+    _same(read_image(path), ramp, tolerance=2)
+
+
+def test_without_its_package_heic_is_told_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "IMG_0001.HEIC"
+    pillow_heif.from_pillow(Image.new("RGB", (64, 64))).save(path)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(ValueError, match=r"IMG_0001\.HEIC is a HEIC .* pip install pillow-heif"):
+        read_image(path)
+
+
 def test_arrays_pass_through(photo: np.ndarray) -> None:
     _same(read_image(photo[:, ::-1]), photo[:, ::-1])
     assert read_image(photo[:, ::-1]).flags["C_CONTIGUOUS"]
@@ -179,10 +198,11 @@ def test_files_that_are_no_picture(tmp_path: Path, name: str, content: bytes, wo
         read_image(path)
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "heic"])
 def test_truncated_files_are_refused(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"cut.{suffix}"
     noise = np.random.default_rng(0).integers(0, 255, (200, 200, 3), np.uint8)
+    pillow_heif.register_heif_opener()
     Image.fromarray(noise).save(path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(ValueError, match=r"damaged or cut off|not a picture"):

@@ -42,8 +42,9 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger(__name__)
 
+LOSSY = (".jpg", ".jpeg", ".heic", ".heif")
 DISPLAY_SIDE = 2048  # px, longest side of the copy the browser draws
-LOSSLESS_SIDE = 1024  # px, up to which that copy is a PNG unless the photo was a JPEG
+LOSSLESS_SIDE = 1024  # px, up to which that copy is a PNG unless the photo was LOSSY
 PREVIEW_SIDE = 1024  # px, longest side of the masks the browser paints
 OBJECTS_AT_ONCE = 8  # that one request is answered for; a visitor's others wait
 TROUBLE = "Something went wrong on the server; please try again."
@@ -99,10 +100,10 @@ def open_picture(studio: Studio, session: Session, value: Mapping[str, Any]) -> 
     """
     token = value.get("token")
     try:
-        source, title, is_jpeg = _find_source(studio, value)
+        source, title, is_lossy = _find_source(studio, value)
         with studio.open_slots:
             pixels = read_image(source)
-            copy_bytes, suffix = display_copy(pixels, lossless=not is_jpeg)
+            copy_bytes, suffix = display_copy(pixels, lossless=not is_lossy)
         picture_id = secrets.token_hex(8)
         file = studio.hand_over(session, "photo", copy_bytes, f"photo{suffix}")
     except FileNotFoundError:
@@ -283,7 +284,7 @@ def current_embedding(photo: Snapshot, predictor: Predictor) -> ImageEmbedding |
 
 
 def _find_source(studio: Studio, value: Mapping[str, Any]) -> tuple[Path, str, bool]:
-    """Return the file to open, its title, and whether it is named as a JPEG."""
+    """Return the file to open, its title, and whether its name says that it is lossy."""
     example = value.get("example")
     if example is not None:
         if not isinstance(example, str) or example not in studio.examples:
@@ -295,7 +296,7 @@ def _find_source(studio: Studio, value: Mapping[str, Any]) -> tuple[Path, str, b
             raise ValueError("No file arrived; please choose a photo again.")
         source = Path(image["path"])
         title = parse_file_name(image.get("orig_name") or source.name)
-    return source, title, source.suffix.lower() in (".jpg", ".jpeg")
+    return source, title, source.suffix.lower() in LOSSY
 
 
 def read_again(studio: Studio, photo: Snapshot) -> np.ndarray:

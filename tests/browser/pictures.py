@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 
 import numpy as np
+import pillow_heif
 from PIL import Image, ImageDraw
 
 
@@ -72,6 +73,15 @@ def odd_photos(folder: Path) -> dict[Path, tuple[int, int]]:
     frames[0].save(folder / "animated.gif", save_all=True, append_images=frames[1:])
     Image.new("RGB", (1, 5000), "white").save(folder / "narrow.png")
     disc((64, 64), (32, 32), 16).save(folder / "small.png")
+    pillow_heif.from_pillow(photo).save(folder / "iphone.heic")
     sizes = {"narrow.png": (1, 5000), "small.png": (64, 64)}
-    names = ["cmyk.jpg", "grey.png", "rgba.png", "sixteen.png", "animated.gif", *sizes]
+    names = [
+        "cmyk.jpg",
+        "grey.png",
+        "rgba.png",
+        "sixteen.png",
+        "animated.gif",
+        "iphone.heic",
+        *sizes,
+    ]
     return {folder / name: sizes.get(name, (320, 240)) for name in names}

@@ -99,7 +99,7 @@ class Endpoints:
         points, each refines the mask of the points before it, as clicks on the page do.
 
         Args:
-            image: The photo, uploaded to this server before; JPEG, PNG, WebP, GIF, BMP or TIFF.
+            image: The photo, uploaded before; JPEG, PNG, WebP, HEIC, GIF, BMP or TIFF.
             points: [x, y, label] of each point, at most 64; label 1 is on the object, 0 beside it.
             box: [left, top, right, bottom] round the object, with points or instead of them.
             model: Name of the model, one that /models calls loaded; null for the standard one.
@@ -144,7 +144,7 @@ class Endpoints:
         Options are those of SAM's mask generator. This takes seconds; for one object use segment.
 
         Args:
-            image: The photo, uploaded to this server before; JPEG, PNG, WebP, GIF, BMP or TIFF.
+            image: The photo, uploaded before; JPEG, PNG, WebP, HEIC, GIF, BMP or TIFF.
             model: Name of the model, one that /models calls loaded; null for the standard one.
             points_per_side: The photo is asked about at so many points squared; 1 to 32.
             pred_iou_thresh: Least predicted IoU of a mask, 0 to 1; null for what suits the model.
@@ -188,7 +188,7 @@ class Endpoints:
         largest models minutes.
 
         Args:
-            image: The photo, uploaded to this server before; JPEG, PNG, WebP, GIF, BMP or TIFF.
+            image: The photo, uploaded before; JPEG, PNG, WebP, HEIC, GIF, BMP or TIFF.
             first: Name of one model, one that /models calls available.
             second: Name of the other one; both may be the same.
             points: [x, y, label] of each point, at most 64; label 1 is on the object, 0 beside it.

@@ -56,7 +56,7 @@ function buildToolbar(parts) {
     "100 %",
   );
   parts.zoomIn = iconButton("zoomIn", "Zoom in (+)", { "data-action": "zoom-in" });
-  parts.file = make("input", { type: "file", accept: "image/*", class: "ms-hidden", tabindex: "-1", "aria-hidden": "true" });
+  parts.file = make("input", { type: "file", accept: "image/*,.heic,.heif", class: "ms-hidden", tabindex: "-1", "aria-hidden": "true" });
   parts.camera = iconButton("camera", "Take a photo with the camera");
   parts.pasteButton = iconButton("paste", "Paste a photo from the clipboard");
   parts.open = make(
