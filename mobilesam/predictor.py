@@ -37,7 +37,7 @@ class Predictor:
         model: From ``load_model``.
 
     Raises:
-        TypeError: If it is something else, such as the model's name.
+        TypeError: If it is a model's name or a checkpoint's path instead.
     """
 
     def __init__(self, model: Sam) -> None:

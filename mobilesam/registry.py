@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -254,8 +254,13 @@ def model_from_state_dict(
     return model
 
 
-def _load_strictly(model: Sam, state_dict: dict[str, torch.Tensor], name: str) -> None:
-    expected = model.state_dict()
+def misfits(expected: Mapping[str, torch.Tensor], state_dict: Mapping[str, torch.Tensor]) -> str:
+    """Tell which tensors are missing, unexpected or of another shape; empty if all fit.
+
+    Args:
+        expected: What a module's ``state_dict()`` holds.
+        state_dict: What is to be loaded into it.
+    """
     wrong = [f"missing {key}" for key in expected if key not in state_dict]
     wrong += [f"unexpected {key}" for key in state_dict if key not in expected]
     wrong += [
@@ -263,10 +268,14 @@ def _load_strictly(model: Sam, state_dict: dict[str, torch.Tensor], name: str) -
         for key, tensor in state_dict.items()
         if key in expected and tensor.shape != expected[key].shape
     ]
+    return "; ".join(wrong[:5]) + (f" and {len(wrong) - 5} more" if len(wrong) > 5 else "")
+
+
+def _load_strictly(model: Sam, state_dict: dict[str, torch.Tensor], name: str) -> None:
+    wrong = misfits(model.state_dict(), state_dict)
     if wrong:
-        shown = "; ".join(wrong[:5]) + (f" and {len(wrong) - 5} more" if len(wrong) > 5 else "")
         raise CheckpointError(
-            f"The checkpoint does not fit {model.encoder_name} ({name}): {shown}. "
+            f"The checkpoint does not fit {model.encoder_name} ({name}): {wrong}. "
             "Use the file that belongs to this model."
         )
     model.load_state_dict(state_dict)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -22,7 +23,29 @@ Array = np.ndarray | torch.Tensor
 Index = int | slice | Sequence[int] | Sequence[bool] | Array
 
 
-class Masks:
+class Objects(ABC):
+    """What belongs to the objects of a photo: some can be chosen, and all walked through."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __getitem__(self, index: Index) -> Self:
+        """Return what belongs to some of them, by number, slice, numbers or flags.
+
+        Raises:
+            IndexError: If there are fewer.
+        """
+
+    def __iter__(self) -> Iterator[Self]:
+        return (self[number] for number in range(len(self)))
+
+    def cpu(self) -> Self:
+        """Return it as it is: it is in the CPU's memory."""
+        return self
+
+
+class Masks(Objects):
     """The masks of a result: all in ``data``, or one after the other, which needs less memory.
 
     Args:
@@ -42,17 +65,9 @@ class Masks:
     def __len__(self) -> int:
         return len(self._masks)
 
-    def __getitem__(self, index: Index) -> Masks:
-        """Return some of the masks, by number, slice, numbers or flags.
-
-        Raises:
-            IndexError: If there are fewer.
-        """
+    def __getitem__(self, index: Index) -> Self:
         chosen = [self._masks[number] for number in _numbers(index, len(self))]
-        return Masks(chosen, self._size, self._as_arrays)
-
-    def __iter__(self) -> Iterator[Masks]:
-        return (self[number] for number in range(len(self)))
+        return type(self)(chosen, self._size, self._as_arrays)
 
     def arrays(self) -> Iterator[np.ndarray]:
         """Give one (H, W) bool array after the other."""
@@ -66,10 +81,6 @@ class Masks:
         for index, mask in enumerate(self.arrays()):
             masks[index] = mask
         return masks if self._as_arrays else torch.from_numpy(masks)
-
-    def cpu(self) -> Masks:
-        """Return the masks as they are: they are in the CPU's memory."""
-        return self
 
     def numpy(self) -> Masks:
         """Return the masks with an array for ``data``."""
@@ -96,7 +107,7 @@ class Masks:
 
 
 @dataclass(frozen=True, eq=False)
-class Boxes:
+class Boxes(Objects):
     """The tight boxes of a result's masks; tensors, or arrays after ``numpy()``.
 
     Attributes:
@@ -116,13 +127,9 @@ class Boxes:
     def __len__(self) -> int:
         return len(self.xyxy)
 
-    def __getitem__(self, index: Index) -> Boxes:
-        """Return some of the boxes, as ``Masks`` does."""
+    def __getitem__(self, index: Index) -> Self:
         chosen = _numbers(index, len(self))
         return replace(self, xyxy=self.xyxy[chosen], conf=self.conf[chosen], cls=self.cls[chosen])
-
-    def __iter__(self) -> Iterator[Boxes]:
-        return (self[number] for number in range(len(self)))
 
     @property
     def data(self) -> Any:
@@ -145,10 +152,6 @@ class Boxes:
         """``xywh`` as shares of the photo's width and height."""
         return self._shares(self.xywh)
 
-    def cpu(self) -> Boxes:
-        """Return the boxes as they are: they are in the CPU's memory."""
-        return self
-
     def numpy(self) -> Boxes:
         """Return the boxes with arrays instead of tensors."""
         return replace(
@@ -169,7 +172,7 @@ class Boxes:
 
 
 @dataclass(frozen=True, eq=False)
-class Results:
+class Results(Objects):
     """What ``SAM.predict`` found in one photo.
 
     Attributes:
@@ -198,7 +201,7 @@ class Results:
 
     @property
     def _classes(self) -> list[int]:
-        return [int(number) for number in self.boxes.cls]
+        return [int(number) for number in self.boxes.cls.tolist()]
 
     def __len__(self) -> int:
         return len(self.masks)
@@ -208,16 +211,8 @@ class Results:
         found = f"{len(self)} mask{'' if len(self) == 1 else 's'}"
         return f"Results({self.path or 'a picture'}, {width}x{height}: {found})"
 
-    def __getitem__(self, index: Index) -> Results:
-        """Return the result with some of its objects, as ``Masks`` does."""
+    def __getitem__(self, index: Index) -> Self:
         return replace(self, masks=self.masks[index], boxes=self.boxes[index])
-
-    def __iter__(self) -> Iterator[Results]:
-        return (self[number] for number in range(len(self)))
-
-    def cpu(self) -> Results:
-        """Return the result as it is: it is in the CPU's memory."""
-        return self
 
     def numpy(self) -> Results:
         """Return the result with arrays instead of tensors."""
@@ -232,7 +227,7 @@ class Results:
         """
         boxes = self.boxes.xyxyn if normalize else self.boxes.xyxy
         outlines = self.masks.xyn if normalize else self.masks.xy
-        objects = []
+        names, objects = self.names, []
         for number, box, conf, outline in zip(
             self._classes, boxes.tolist(), self.boxes.conf.tolist(), outlines, strict=True
         ):
@@ -240,7 +235,7 @@ class Results:
             x, y = outline.T.astype(float).round(decimals).tolist()
             objects.append(
                 {
-                    "name": self.names[number],
+                    "name": names[number],
                     "class": number,
                     "confidence": round(conf, decimals),
                     "box": {name: round(side, decimals) for name, side in sides},

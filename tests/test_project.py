@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 from PIL import Image
 
@@ -46,11 +47,7 @@ def project_files() -> list[Path]:
 def requirements(name: str) -> dict[str, Requirement]:
     lines = [line.split(" #")[0].strip() for line in (ROOT / name).read_text().splitlines()]
     parsed = [Requirement(line) for line in lines if line and not line.startswith(("#", "-"))]
-    return {plain_name(requirement): requirement for requirement in parsed}
-
-
-def plain_name(requirement: Requirement) -> str:
-    return requirement.name.lower().replace("-", "_")
+    return {canonicalize_name(requirement.name): requirement for requirement in parsed}
 
 
 def pin(requirement: Requirement) -> Version:
@@ -107,8 +104,8 @@ def test_package_metadata_admits_the_pins(pyproject: dict) -> None:
     declared = [*project["dependencies"], *project["optional-dependencies"]["demo"]]
     pinned = requirements("requirements.txt")
     for requirement in map(Requirement, declared):
-        assert pin(pinned[plain_name(requirement)]) in requirement.specifier
-    names = {plain_name(Requirement(text)) for text in declared}
+        assert pin(pinned[canonicalize_name(requirement.name)]) in requirement.specifier
+    names = {canonicalize_name(Requirement(text).name) for text in declared}
     assert names == pinned.keys() - {"torchvision"}  # timm brings it
 
 

@@ -182,9 +182,8 @@ class Sam(nn.Module):
 
     def _check_image(self, image: torch.Tensor) -> None:
         if not isinstance(image, torch.Tensor) or image.ndim != 3 or len(image) != 3:
-            got = tuple(getattr(image, "shape", ())) or type(image).__name__
-            kind = "tensor" if isinstance(image, torch.Tensor) else type(image).__name__
-            raise ValueError(f"An image must be a (3, h, w) tensor; got a {kind} of {got}.")
+            kind, shape = type(image).__name__.lower(), tuple(getattr(image, "shape", ()))
+            raise ValueError(f"An image must be a (3, h, w) tensor; got a {kind} of {shape}.")
         if max(image.shape) > self.image_size:
             raise ValueError(
                 f"An image must be at most {self.image_size} pixels on each side here; got "

@@ -104,13 +104,17 @@ class RunConfig:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"{name} must be positive; got {value}.")
-        for name in ("workers", "val_photos", "weight_decay", "seed"):
-            if not 0 <= (getattr(self, name) or 0) < math.inf:
-                raise ValueError(f"{name} must be 0 or more; got {getattr(self, name)}.")
+        self._refuse_negative("workers", "val_photos", "weight_decay", "seed")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must be at least 0 and below 1; got {self.ema_decay}.")
         if self.precision not in ("bf16", "fp32"):
             raise ValueError(f"precision must be bf16 or fp32; got {self.precision!r}.")
+
+    def _refuse_negative(self, *names: str) -> None:
+        for name in names:
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise ValueError(f"{name} must be 0 or more; got {value}.")
 
     def settings(self) -> dict[str, str]:
         """Return all settings as text; ``data`` is the folder."""
@@ -149,9 +153,7 @@ class MaskConfig(RunConfig):
         for name in ("box_share", "one_round_share", "keep_mask_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in 0 to 1; got {getattr(self, name)}.")
-        for name in ("max_corrections", "iou_weight", "other_masks_weight"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be 0 or more; got {getattr(self, name)}.")
+        self._refuse_negative("max_corrections", "iou_weight", "other_masks_weight")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from mobilesam.modeling import Sam, build_model
 from mobilesam.modeling.image_encoder import EMBED_STRIDE, SAM_ENCODERS
 from mobilesam.modeling.timm_import import timm
 from mobilesam.modeling.transformer import Attention
-from mobilesam.registry import locate, model_from_state_dict
+from mobilesam.registry import locate, misfits, model_from_state_dict
 
 FREQUENCY_SCALES = (0.25, 0.7, 1.5, 3.0)  # of the position encoding, taken in turn
 SHARPNESS = 1.5
@@ -123,14 +123,11 @@ def load_backbone(model: Sam, path: Path) -> None:
     tensors = {key: tensor for key, tensor in tensors.items() if not key.startswith(CLASSIFIER)}
     if model.encoder_name == "deit_tiny" and "pos_embed" in tensors:
         tensors["pos_embed"] = _resample(tensors["pos_embed"], model.image_size)
-    own = {key: tensor.shape for key, tensor in backbone.state_dict().items()}
-    got = {key: tensor.shape for key, tensor in tensors.items()}
-    wrong = [key for key in {**own, **got} if own.get(key) != got.get(key)]
+    wrong = misfits(backbone.state_dict(), tensors)
     if wrong:
         raise CheckpointError(
-            f"{path} does not fit the backbone of {model.encoder_name}: {len(wrong)} tensors are "
-            f"missing, unknown or of another shape, such as {wrong[0]}; expected a classifier of "
-            "that architecture in timm's names."
+            f"{path} does not fit the backbone of {model.encoder_name}: {wrong}; expected a "
+            "classifier of that architecture in timm's names."
         )
     backbone.load_state_dict(tensors)
 
