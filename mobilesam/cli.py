@@ -53,7 +53,15 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(*args, **kwargs)
         self._negative_number_matcher = re.compile(r"-\.?\d")
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse; a command refuses what it does not know itself, so that its help is named."""
+        namespace, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return namespace, unknown
+
     def error(self, message: str) -> NoReturn:
+        """Leave with one sentence that ends in how to get help."""
         self.exit(USER_ERROR, f"{self.prog}: error: {message}; see `{self.prog} --help`\n")
 
 

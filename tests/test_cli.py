@@ -160,7 +160,10 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(
         (("--box", "70,50,5,6"), "box"),
         (("--box", "1,2,30,40", "--box", "1,2,3,4"), "One --box was expected; got 2"),
         (("--point", "4,5", "--kind", "sketch"), "invalid choice: 'sketch'"),
-        (("--point", "4,5", "--shape", "round"), "unrecognized arguments"),
+        (
+            ("--point", "4,5", "--shape", "round"),
+            "--shape round; see `python -m mobilesam segment -",
+        ),
         (("--point=4,5", "--model=embedded", "--device=gpu"), "device 'gpu' cannot be used"),
     ],
 )
