@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,12 +30,11 @@ def make_folder(folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        writable = os.access(folder, os.W_OK)
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        what = "is a file" if folder.is_file() else f"cannot be made ({error.strerror})"
-        raise ValueError(f"--out must be a folder; {folder} {what}, so name another.") from error
-    if not writable:
-        raise ValueError(f"--out must be a folder that can be written; name another than {folder}.")
+        is_other = folder.exists() and not folder.is_dir()
+        what = "is not a folder" if is_other else f"cannot be written ({error.strerror})"
+        raise ValueError(f"{folder} {what}; choose another folder.") from error
 
 
 def write_atomically(path: Path, content: bytes, part_folder: Path | None = None) -> None:

@@ -7,7 +7,6 @@ takes it (SAM, section 7, "web demo"). ONNX and ONNX Script are the optional ext
 from __future__ import annotations
 
 import os
-import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ import torch
 from torch import nn
 
 from mobilesam import __version__
+from mobilesam.files import make_folder
 from mobilesam.modeling import Sam
 from mobilesam.modeling.image_encoder import EMBED_DIM, EMBED_STRIDE
 from mobilesam.modeling.layers import image_cells
@@ -72,12 +72,7 @@ def check(folder: str | Path, *, opset: int = OPSET) -> Path:
     if opset not in OPSETS:
         raise ValueError(f"opset must be {OPSETS[0]} to {OPSETS[-1]}; got {opset}.")
     out = Path(os.path.expanduser(folder))
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=out).close()
-    except OSError as error:
-        what = "is not a folder" if out.exists() and not out.is_dir() else "cannot be written"
-        raise ValueError(f"{out} {what} ({error.strerror}); choose another folder.") from error
+    make_folder(out)
     return out
 
 

@@ -157,8 +157,8 @@ def test_a_file_where_the_report_shall_go_is_noticed_before_the_work(
     taken = tmp_path / "file"
     taken.touch()
     words = ("val", "--data", data, "--model", checkpoints[0], "--out")
-    refuses("--out must be a folder;", *words, taken)  # one line: there was no progress
-    refuses("cannot be made (", *words, "/proc/nowhere")
+    refuses("is not a folder; choose another", *words, taken)  # one line: there was no progress
+    refuses("cannot be written (", *words, "/proc/nowhere")
 
 
 def test_masks_that_are_all_too_small_are_refused(
