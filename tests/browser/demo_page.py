@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 TIMEOUT_MS = 30_000
+LOST = "net::ERR_"  # what Chromium says of requests without a connection
 CUT_OFF = ("AbortError: signal is aborted", "Unexpected error Connection errored out")
 
 
@@ -47,13 +48,16 @@ class DemoPage:
         self.wait_ready()
 
     def reload(self) -> None:
-        """Load the page anew, and forgive what Gradio says of an answer that this cuts off."""
+        """Load the page anew; what Gradio says of an answer that this cuts off is no error."""
         before = len(self.errors)
         self.page.reload()
         self.wait_ready()
-        self.errors[before:] = [
-            error for error in self.errors[before:] if not error.startswith(CUT_OFF)
-        ]
+        self.forgive(*CUT_OFF, since=before)
+
+    def forgive(self, *texts: str, since: int = 0) -> None:
+        """Forget errors with any of these texts, which the test has brought about itself."""
+        later = self.errors[since:]
+        self.errors[since:] = [e for e in later if not any(text in e for text in texts)]
 
     def clear_objects(self) -> None:
         """Delete the objects that an example opens with; nothing can be undone then."""

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from tests.browser.demo_page import iou
+from tests.browser.demo_page import LOST, iou
 from tests.browser.demo_server import Server
 from tests.browser.pictures import disc
 
@@ -94,7 +94,7 @@ def test_a_click_without_a_connection_is_answered_when_there_is_one(demo, photo)
     assert demo.points == [[160, 120, 1]]
     assert demo.painted(160, 120)
     assert demo.notice == ""
-    forgive(demo)
+    demo.forgive(LOST)
 
 
 @pytest.mark.skipif("MOBILESAM_DEMO_URL" in os.environ, reason="starts a server of its own")
@@ -115,11 +115,6 @@ def test_a_click_while_the_server_is_away_is_not_lost(visit, photo, tmp_path):
             arg=photo.name,
         )
         demo.page.goto("about:blank")
-        forgive(demo)
+        demo.forgive(LOST)
     finally:
         server.stop()
-
-
-def forgive(demo):
-    """A lost connection itself is no fault of the page."""
-    demo.errors[:] = [error for error in demo.errors if "net::ERR_" not in error]
