@@ -85,8 +85,11 @@ def search(run: Search, crop: CropSearch, points: np.ndarray) -> list[Find]:
                     run.tell_found(one.at_full_size(crop))
             run.tell_progress(len(waiting) - len(rest))
             waiting = rest
-    kept = _without_duplicates(kept, options.box_nms_thresh)
-    return [one.at_full_size(crop) for one in kept]
+    finds = []
+    for one in _without_duplicates(kept, options.box_nms_thresh):
+        run.stop_if_cancelled()  # on a large photo a mask takes long
+        finds.append(one.at_full_size(crop))
+    return finds
 
 
 class _Judge:

@@ -294,4 +294,6 @@ def _check_mask_input(
 def _elapsed_ms(start: float, device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
     return (time.perf_counter() - start) * 1000

@@ -28,7 +28,7 @@ from mobilesam.photo_exports import KINDS
 from mobilesam.refinement import Refinement
 from mobilesam.steps import predict_steps
 from mobilesam.ui import saving, segment
-from mobilesam.ui.api import add_endpoints
+from mobilesam.ui.api import add_endpoints, answers
 from mobilesam.ui.api.endpoints import Endpoints
 from mobilesam.ui.api.photos import CalledPhoto, RecentEmbeddings
 from mobilesam.ui.api.schemas import ExportKind
@@ -283,6 +283,19 @@ def test_a_further_question_needs_no_encoding(tmp_path: Path, small_predictor: P
         Image.new("RGB", (30, 20), shade).save(copy)
         CalledPhoto(studio, recent, copy).embedding(small_predictor)
     assert CalledPhoto(studio, recent, path).embedding(small_predictor)[0] is not first
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_search_that_takes_too_long_is_ended(
+    tmp_path: Path, small_predictor: Predictor, monkeypatch: pytest.MonkeyPatch, fast: bool
+) -> None:
+    monkeypatch.setattr(answers, "MAX_SEARCH_S", 0.0)
+    monkeypatch.setattr(answers, "find_predictor", lambda studio, name: small_predictor)
+    studio = make_studio(tmp_path)
+    photo = CalledPhoto(studio, RecentEmbeddings(), make_photo(tmp_path))
+    wanted = dict.fromkeys((*answers.SEARCH_OPTIONS, "model", "output"))
+    with pytest.raises(ValueError, match=r"ended after 0 seconds.*the command line"):
+        answers.everything(studio, photo, {**wanted, "fast": fast})
 
 
 def test_agents_need_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

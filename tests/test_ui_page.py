@@ -7,6 +7,8 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -14,8 +16,7 @@ import gradio as gr
 import pytest
 from PIL import Image
 
-from mobilesam.ui import LAUNCH_OPTIONS, build_demo
-from mobilesam.ui.demo import discard, store_in
+from mobilesam.ui import LAUNCH_OPTIONS, build_demo, segment
 from mobilesam.ui.examples import find_examples, thumbnails
 from mobilesam.ui.prompt_canvas import (
     CANVAS_FOLDER,
@@ -26,7 +27,7 @@ from mobilesam.ui.prompt_canvas import (
     PromptMessage,
     page_script,
 )
-from mobilesam.ui.sessions import MemoryBudget
+from mobilesam.ui.sessions import MemoryBudget, Session
 
 PROPERTIES = ("picture", "progress", "answer", "saved", "notice", "models", "examples")
 
@@ -175,6 +176,29 @@ def test_events_are_wired_as_measured(demo):
     assert "unload" in wired
 
 
+def test_many_photos_at_once_are_opened_one_by_one_and_hold_no_threads(demo, monkeypatch):
+    running, most, before = [], [], threading.active_count()
+
+    def open_slowly(studio, session, message):
+        running.append(message)
+        most.append((len(running), threading.active_count()))
+        time.sleep(0.01)
+        running.pop()
+        return {"notice": message}
+
+    monkeypatch.setattr(segment, "open_picture", open_slowly)
+    handler = next(fn.fn for fn in demo.fns.values() if fn.targets[0][1] == "open_picture")
+
+    async def all_at_once():
+        request = SimpleNamespace(session_hash="abc")
+        return await asyncio.gather(*(handler({"n": n}, Session(), request) for n in range(60)))
+
+    answers = asyncio.run(all_at_once())
+    assert [update["notice"]["n"] for update, _ in answers] == list(range(60))
+    assert max(opened for opened, _ in most) == 1
+    assert max(threads for _, threads in most) < before + 10
+
+
 def test_a_closed_tab_is_known_by_its_session(demo, monkeypatch):
     left = []
     monkeypatch.setattr(MemoryBudget, "release_visitor", lambda _, visitor: left.append(visitor))
@@ -201,18 +225,6 @@ def test_thumbnails_are_small(tmp_path):
     (thumbnail,) = thumbnails(find_examples(tmp_path))
     assert thumbnail["source"].startswith("data:image/jpeg;base64,")
     assert len(thumbnail["source"]) < 60_000
-
-
-def test_files_for_the_page_have_a_folder_of_their_own(tmp_path):
-    store = store_in(tmp_path / "cache")
-    first, second = store(b"same", "photo.png"), store(b"same", "x" * 300 + ".png")
-    third = store(b"same", "photo.png")
-    assert first["path"] != third["path"]
-    discard(first["path"])
-    discard(first["path"])  # gone already
-    left = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
-    assert sorted(map(str, left)) == sorted([second["path"], third["path"]])
-    assert len(list((tmp_path / "cache").iterdir())) == 2
 
 
 def test_no_examples_is_no_error(tmp_path):

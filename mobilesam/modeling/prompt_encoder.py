@@ -291,7 +291,8 @@ def _check_labelled_points(points: torch.Tensor, labels: torch.Tensor) -> None:
 
 def _in_full(coords: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Return coordinates in float32 at least: half precision has no 0.5 px beyond 1,024."""
-    return coords.to(device, torch.promote_types(coords.dtype, torch.float32))
+    full = torch.promote_types(coords.dtype, torch.float32)
+    return coords.to(torch.float32 if device.type == "mps" else full).to(device)  # no float64 there
 
 
 def _overlap(cells: torch.Tensor, start: torch.Tensor, end: torch.Tensor) -> torch.Tensor:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import secrets
-from collections.abc import Callable, Iterator, Mapping
+import asyncio
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio_client.utils import strip_invalid_filename_characters
 
 from mobilesam.ui import everything, saving, segment
 from mobilesam.ui.api import add_endpoints
@@ -17,6 +15,7 @@ from mobilesam.ui.compare import build_compare
 from mobilesam.ui.courtesy import Courtesy
 from mobilesam.ui.examples import ReadyEmbeddings, find_examples, thumbnails
 from mobilesam.ui.models import FALLBACK, ModelShelf
+from mobilesam.ui.page_files import discard, keep_sweeping, store_in
 from mobilesam.ui.prompt_canvas import PromptCanvas
 from mobilesam.ui.sessions import DEFAULT_BUDGET_BYTES, MemoryBudget, Session
 from mobilesam.ui.theme import page_theme
@@ -34,6 +33,8 @@ LAUNCH_OPTIONS: dict[str, Any] = {
     "footer_links": ["api", "gradio", "settings"],
     "theme": page_theme(),
 }
+
+QUEUE_SIZE = 256  # events of all kinds that wait; one that may not is lost to its visitor
 
 # One event at a time from each page, and the last one is never lost.
 _PAGE_EVENT: dict[str, Any] = {
@@ -81,8 +82,12 @@ def build_demo(
     if backend != "torch" and models is None:
         shelf.start_backend(backend)
 
+    day = 24 * 3600
     with gr.Blocks(
-        title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(600, 3600)
+        title=TITLE,
+        analytics_enabled=False,
+        fill_width=True,
+        delete_cache=(day, day),  # and at the end; until then `keep_sweeping` does it
     ) as demo:
         session = gr.State(Session())
         canvas = PromptCanvas(examples=thumbnails(examples), models=shelf.status())
@@ -98,20 +103,23 @@ def build_demo(
         _wire(demo, canvas, session, studio)
         add_endpoints(studio)
         build_compare(canvas, session, studio)
-    demo.queue(max_size=64)
+    demo.queue(max_size=QUEUE_SIZE)
     ready.start()
+    keep_sweeping(demo)
     return demo
 
 
 def _wire(demo: gr.Blocks, canvas: PromptCanvas, session: gr.State, studio: segment.Studio) -> None:
     """Connect the page's events with their handlers."""
+    opening = asyncio.Semaphore(1)  # photos that wait for their turn hold no thread
 
-    def open_picture(
+    async def open_picture(
         message: Mapping[str, Any], visited: Session, request: gr.Request
     ) -> tuple[Any, Session]:
-        update = gr.update(**segment.open_picture(studio, visited, message))
+        async with opening:
+            props = await asyncio.to_thread(segment.open_picture, studio, visited, message)
         studio.budget.touch(visited, request.session_hash)
-        return update, visited
+        return gr.update(**props), visited
 
     def encode_picture(
         message: Mapping[str, Any], visited: Session, request: gr.Request
@@ -159,30 +167,3 @@ def _wire(demo: gr.Blocks, canvas: PromptCanvas, session: gr.State, studio: segm
     canvas.ask_models(ask_models, inputs=None, outputs=canvas, **_PAGE_EVENT, queue=False)
     demo.load(ask_models, outputs=canvas, show_progress="hidden", api_visibility="private")
     demo.unload(leave)
-
-
-def store_in(folder: str | Path) -> Callable[[bytes, str], dict[str, Any]]:
-    """Return the function by which handlers hand files to Gradio's web server.
-
-    Each file gets a folder of its own, whose name cannot be guessed: the same picture opened by
-    two visitors is two files, and either can be deleted.
-    """
-
-    def store(data: bytes, file_name: str) -> dict[str, Any]:
-        path = Path(folder, secrets.token_hex(16), strip_invalid_filename_characters(file_name))
-        path.parent.mkdir(parents=True)
-        path.write_bytes(data)
-        return {
-            "path": str(path.resolve()),
-            "orig_name": file_name,
-            "meta": {"_type": "gradio.FileData"},
-        }
-
-    return store
-
-
-def discard(path: str) -> None:
-    """Delete a file that `store_in` made, and its folder."""
-    with contextlib.suppress(OSError):  # Gradio has cleared its cache already
-        Path(path).unlink(missing_ok=True)
-        Path(path).parent.rmdir()

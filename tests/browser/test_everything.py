@@ -308,6 +308,17 @@ def test_the_whole_flow_by_keyboard(demo):
     assert len(demo.objects) == 2
 
 
+def test_the_button_on_a_small_photo_works_by_keyboard(visit):
+    demo = visit(viewport={"width": 390, "height": 844})
+    tab = EverythingTab(demo, "cat.jpg")
+    button = demo.page.locator(".ms-tag button")
+    assert button.inner_text() == "Find everything"
+    button.focus()
+    demo.page.keyboard.press("Enter")
+    tab.wait_done()
+    assert tab.count > 0
+
+
 def test_a_finger_shows_a_mask_first_and_then_takes_it(visit):
     demo = visit(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     tab = EverythingTab(demo, "photographer.jpg")

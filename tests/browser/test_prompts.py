@@ -7,6 +7,7 @@ import pytest
 
 from mobilesam import Predictor, load_model, predict_steps
 from tests.browser.demo_page import iou
+from tests.browser.pictures import disc
 
 EXAMPLE = "coffee.jpg"
 
@@ -305,3 +306,15 @@ def test_the_python_lines_say_what_was_asked(coffee):
     assert f"points=[({x}, {y})], labels=[1]" in code
     assert 'load_model("embedded")' in code
     assert f'encode("examples/{EXAMPLE}")' in code
+
+
+def test_the_command_takes_no_file_for_an_option(demo, tmp_path):
+    path = tmp_path / "-x.png"
+    disc((60, 40), (30, 20), 12).save(path)
+    demo.open_file(path)
+    demo.click(30, 20)
+    demo.wait_mask()
+    demo.page.get_by_text("Python and command line").click()
+    command = demo.page.locator(".ms-code code").nth(1)
+    assert command.inner_text().startswith("python -m mobilesam segment ./-x.png --model ")
+    assert command.inner_text().endswith(" --out ./-x.mask.png")

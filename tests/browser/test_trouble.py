@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import copy
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ class Traffic:
 
     def __init__(self, demo) -> None:
         self.demo, self.held, self.wanted = demo, [], ""
+        self.sent: Counter[str] = Counter()  # since the first `catch`
         components = demo.page.evaluate("window.gradio_config.dependencies")
         self.events = {e["id"]: e["targets"][0][1] for e in components if e["targets"]}
 
@@ -34,8 +36,9 @@ class Traffic:
         self.wanted = event
 
         def decide(route) -> None:
-            number = json.loads(route.request.post_data)["fn_index"]
-            if self.events.get(number) != self.wanted:
+            name = self.events.get(json.loads(route.request.post_data)["fn_index"], "")
+            self.sent[name] += 1
+            if name != self.wanted:
                 route.continue_()
             elif drop:
                 route.fulfill(status=503, json={"detail": "busy", "error": None})
@@ -74,6 +77,9 @@ def test_a_download_is_what_was_on_the_screen(coffee):
         traffic.let_go()
     with Image.open(waiting.value.path()) as picture:
         assert iou(np.asarray(picture) == 255, expected) == 1
+    coffee.click(100, 100)
+    coffee.wait_mask()
+    assert traffic.sent["save_result"] == 1  # the clicks meanwhile did not ask for it again
     assert iou(coffee.saved_mask(), expected) < 1
 
 
@@ -167,6 +173,25 @@ def test_an_empty_file_does_not_throw_away_the_photo_being_opened(demo, tmp_path
     traffic.let_go()
     demo.page.wait_for_selector('.ms[data-title="coffee.jpg"][data-state=ready]')
     assert "0 bytes" in demo.notice
+
+
+def test_a_search_without_a_word_is_asked_for_again_but_not_often(demo):
+    demo.page.clock.install()
+    demo.reload()
+    traffic = Traffic(demo)
+    traffic.catch("start_everything")
+    demo.page.locator("[role=tab][data-tab=everything]").click()
+    demo.page.locator(".ms-found-start").click()
+    traffic.wait_caught()
+    demo.page.clock.fast_forward(45_000)  # others may be before it, for long
+    assert "Others are searching" in demo.page.locator(".ms-found-status").inner_text()
+    assert len(traffic.held) == 1
+    traffic.held.clear()  # never answered
+    demo.page.clock.fast_forward(20_000)
+    traffic.wait_caught()
+    traffic.let_go()
+    demo.page.wait_for_selector(".ms[data-everything=done]")
+    assert demo.page.locator(".ms-found-status").inner_text().startswith("Done")
 
 
 def test_prompts_made_while_a_photo_is_read_and_cleared_again_do_no_harm(demo):

@@ -17,7 +17,12 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 
 from mobilesam import rle
-from mobilesam.everything import EverythingOptions, MaskRecord, generate
+from mobilesam.everything import (
+    EverythingCancelled,
+    EverythingOptions,
+    MaskRecord,
+    generate,
+)
 from mobilesam.exporting import ObjectMask, coco_dataset, coco_picture, indexed_png
 from mobilesam.masks import mask_to_box
 from mobilesam.photo_exports import KINDS, export
@@ -39,7 +44,8 @@ if TYPE_CHECKING:
     from mobilesam.ui.api.photos import CalledPhoto
     from mobilesam.ui.segment import Studio
 
-MAX_POINTS_PER_SIDE = 32  # SAM's own; 1,024 points keep two cores busy for ten seconds
+MAX_POINTS_PER_SIDE = 32  # SAM's own
+MAX_SEARCH_S = 120.0  # others wait, and a caller who has gone is not noticed
 POINTS_PER_BATCH = 8  # decoded between two looks at whether a visitor waits for a click
 EVERYTHING_KINDS: tuple[str, ...] = get_args(EverythingKind)
 SEARCH_OPTIONS = (
@@ -153,12 +159,20 @@ def everything(
     studio.courtesy.wait()
     embedding, encode_ms = photo.embedding(predictor)
 
-    def wait_for_clicks() -> bool:
-        studio.courtesy.wait()
-        return False
-
     start = time.perf_counter()
-    records = list(generate(predictor, embedding, options, cancelled=wait_for_clicks))
+
+    def is_over() -> bool:
+        studio.courtesy.wait()
+        return time.perf_counter() - start > MAX_SEARCH_S
+
+    try:
+        records = list(generate(predictor, embedding, options, cancelled=is_over))
+    except EverythingCancelled as error:
+        raise PromptError(
+            f"The search was ended after {MAX_SEARCH_S:.0f} seconds, since others wait. Ask at "
+            "fewer points, raise the thresholds or send a smaller photo; the command line has no "
+            "such limit."
+        ) from error
     size = embedding.original_size
     result: EverythingResult = {
         "model": predictor.model.name,

@@ -2,7 +2,8 @@
 // the photo and in a table. Hovering, sorting and choosing are the page's own; only a search is not.
 
 const QUEUE_TOLD_MS = 1500; // then the visitor is told that others search before him
-const SEARCH_WAIT_MS = 20000; // without a word a search counts as lost and is asked for again
+const TURN_WAIT_MS = 60000; // without a word a search is asked for again: it may wait behind others
+const SEARCH_WAIT_MS = 20000; // the same, once it has begun
 const FEW_MASKS = 5; // with fewer the visitor is told how to get more
 
 function createEverything(parts, view, prompts, page, link) {
@@ -30,7 +31,9 @@ function createEverything(parts, view, prompts, page, link) {
   let isPinned = false; // by a finger's tap: it stays when the finger leaves
   let model = null;
   let queueTimer = 0;
-  const silence = createRetry(SEARCH_WAIT_MS, 5, () => end("The server does not answer; please try again."));
+  const giveUp = () => end("The server does not answer; please try again.");
+  const turn = createRetry(TURN_WAIT_MS, 3, giveUp);
+  const silence = createRetry(SEARCH_WAIT_MS, 5, giveUp);
 
   parts.panels.everything.replaceChildren(
     make("section", {}, make("h2", {}, "Find everything"), controls.node,
@@ -61,9 +64,14 @@ function createEverything(parts, view, prompts, page, link) {
     if (page.state !== "ready") return showRun("Waiting for the photo…", 0);
     search.isAsked = true;
     link.request("start_everything", { everything: { token: search.token, ...search.options } });
-    silence.start(ask);
+    (search.isHeard ? silence : turn).start(ask);
     clearTimeout(queueTimer);
     queueTimer = setTimeout(tellQueue, QUEUE_TOLD_MS);
+  }
+
+  function stopWaiting() {
+    turn.stop();
+    silence.stop();
   }
 
   function tellQueue() {
@@ -77,7 +85,7 @@ function createEverything(parts, view, prompts, page, link) {
   }
 
   function finish(text) {
-    silence.stop();
+    stopWaiting();
     const hadFocus = document.activeElement === cancel;
     if (document.activeElement === tagButton) parts.stage.focus({ preventScroll: true });
     search = null;
@@ -93,7 +101,7 @@ function createEverything(parts, view, prompts, page, link) {
 
   function onUpdate(value) {
     if (!value || !search || value.token !== search.token) return;
-    silence.stop();
+    stopWaiting();
     silence.start(ask);
     search.isHeard = true;
     if (value.state === "encode") {
@@ -294,7 +302,7 @@ function createEverything(parts, view, prompts, page, link) {
   };
 
   function forget() {
-    silence.stop();
+    stopWaiting();
     epoch += 1;
     search = null;
     isSearched = false;

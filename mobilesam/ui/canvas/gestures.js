@@ -246,7 +246,7 @@ function attachGestures(parts, view, prompts, page) {
     if (event.touches.length > 1 && event.cancelable) event.preventDefault();
   }, { passive: false });
   stage.addEventListener("keydown", (event) => {
-    if (event.key === " ") {
+    if (event.key === " " && event.target === stage) {
       spaceHeld = true;
       event.preventDefault();
     }

@@ -93,6 +93,7 @@ function attachKeyboard(parts, view, prompts, page) {
   }
 
   parts.stage.addEventListener("keydown", (event) => {
+    if (event.target !== parts.stage) return; // a button on the stage
     if (!view.photo || page.isOpening || event.ctrlKey || event.metaKey || event.altKey) return;
     if (press(event)) event.preventDefault();
   });

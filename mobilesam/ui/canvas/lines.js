@@ -5,7 +5,12 @@ function pythonText(text) {
 }
 
 function shellText(text) {
-  return /^[\w./-]+$/.test(text) && !text.startsWith("-") ? text : `'${text.replaceAll("'", "'\\''")}'`;
+  return /^[\w./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
+}
+
+// A file name that no program takes for an option.
+function fileText(name) {
+  return shellText(name.startsWith("-") ? `./${name}` : name);
 }
 
 function promptArguments({ points, box }) {
@@ -50,7 +55,7 @@ function pythonLines(wire, index, { modelSource, title }) {
 
 function commandLine(wire, index, best, { modelSource, title }) {
   const { points, box, steps, choices, refine } = wire;
-  const words = ["python -m mobilesam segment", shellText(title), "--model", shellText(modelSource)];
+  const words = ["python -m mobilesam segment", fileText(title), "--model", shellText(modelSource)];
   for (const [x, y, label] of points) words.push("--point", label === 1 ? `${x},${y}` : `${x},${y},0`);
   if (box) words.push("--box", box.join(","));
   const chosen = [...choices.slice(0, -1), index === best ? null : index];
@@ -60,7 +65,7 @@ function commandLine(wire, index, best, { modelSource, title }) {
     if (pixels) words.push(option, pixels);
   }
   const stem = title.split("/").at(-1).replace(/\.[^.]*$/, "") || "photo";
-  words.push("--out", shellText(`${stem}.mask.png`));
+  words.push("--out", fileText(`${stem}.mask.png`));
   return words.join(" ");
 }
 

@@ -212,7 +212,7 @@ function createLink({ props, trigger, upload, watch }, prompts, results, page) {
     page.setBusy(opening ? "Uploading…" : "");
     page.setState("ready");
     page.encoded(progress);
-    saving.go();
+    saving.go(true);
     if (!isShown()) ask(askedAt || performance.now());
   }
 

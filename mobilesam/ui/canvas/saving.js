@@ -5,25 +5,28 @@ const MAX_READINGS = 2; // of the photo again, for one file
 const SAVE_TROUBLE = "The file could not be made; please try again.";
 
 function createSaving(page, link) {
-  let current = null; // { button, request, readings }
+  let current = null; // { button, request, isSent, readings }
   let timer = 0;
 
   function start(button) {
     end(false); // one file at a time
     page.unsay("save");
-    current = { button, request: null, readings: 0 };
+    current = { button, request: null, isSent: false, readings: 0 };
     timer = setTimeout(() => fail(SAVE_TROUBLE), SAVE_WAIT_MS);
     go();
   }
 
-  // Send the request: at once, or when the masks under way are on the screen.
-  function go() {
+  // Send the request: at once, or when the masks under way are on the screen. Once it is sent only
+  // a photo that was read anew (`again`) lets it be: its answer, if there was one, is lost.
+  function go(again = false) {
     if (!current) return;
     const shown = link.whatIsShown();
     if (!current.request && shown) {
       current.request = { ...shown, kind: current.button.dataset.save };
     }
-    if (current.request && link.isReady()) link.send(current.request);
+    if (!current.request || !link.isReady() || (current.isSent && !again)) return;
+    current.isSent = true;
+    link.send(current.request);
   }
 
   function end(isDone) {
