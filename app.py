@@ -5,19 +5,24 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import socket
+import sys
 from importlib.util import find_spec
+from typing import NoReturn
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
-from mobilesam.checkpoints import CheckpointError
-from mobilesam.ui import LAUNCH_OPTIONS, build_demo
+LOCALHOST = "127.0.0.1"
+FAILED, INTERRUPTED = 1, 130  # exit statuses, as shells have them
 
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--host", default=None, help="address to listen on (default: 127.0.0.1)")
-    parser.add_argument("--port", type=int, default=None, help="port (default: 7860 or the next)")
+    parser.add_argument("--host", default=None, help=f"address to listen on (default: {LOCALHOST})")
+    parser.add_argument(
+        "--port", type=port_number, default=None, help="port (default: 7860 or the next)"
+    )
     parser.add_argument("--share", action="store_true", help="ask Gradio for a public link")
     parser.add_argument("--model", default=None, help="model that answers (see mobilesam models)")
     parser.add_argument("--checkpoint", default=None, help="checkpoint file to use instead")
@@ -41,6 +46,21 @@ def main() -> None:
     arguments = parse_arguments()
     if arguments.mcp and find_spec("mcp") is None:
         raise SystemExit("app.py: --mcp needs the package mcp; install it: pip install '.[mcp]'")
+    if arguments.port is not None:
+        host = arguments.host or os.environ.get("GRADIO_SERVER_NAME", LOCALHOST)
+        check_port(host, arguments.port)
+    try:
+        serve(arguments)
+    except KeyboardInterrupt:
+        leave("interrupted", INTERRUPTED)
+    end(0)
+
+
+def serve(arguments: argparse.Namespace) -> None:
+    """Build the page and serve it; what takes long to import is imported here."""
+    from mobilesam.checkpoints import CheckpointError
+    from mobilesam.ui import LAUNCH_OPTIONS, build_demo
+
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("mobilesam.ui").setLevel(logging.INFO)  # says which backend answers
     try:
@@ -50,9 +70,6 @@ def main() -> None:
             fetch_official=not arguments.no_download,
             backend=arguments.backend,
         )
-    except (CheckpointError, ValueError) as error:
-        raise SystemExit(f"app.py: {error}") from None
-    try:
         demo.launch(
             server_name=arguments.host,
             server_port=arguments.port,
@@ -60,8 +77,42 @@ def main() -> None:
             mcp_server=arguments.mcp or None,  # None: as Gradio's environment variable says
             **LAUNCH_OPTIONS,
         )
-    except (OSError, OverflowError) as error:  # the port is taken, or none at all
-        raise SystemExit(f"app.py: {error}") from None
+    except (CheckpointError, ValueError, OSError) as error:
+        leave(str(error))
+
+
+def port_number(text: str) -> int:
+    """Read a port from the command line."""
+    if not text.isdecimal() or not 0 < int(text) < 65_536:
+        raise argparse.ArgumentTypeError(f"expected 1 to 65535, got {text!r}")
+    return int(text)
+
+
+def check_port(host: str, port: int) -> None:
+    """Leave with a sentence if nothing can listen there, before anything that takes long."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind(address)
+    except OSError as error:
+        raise SystemExit(
+            f"app.py: nothing can be served at {host}, port {port} ({error.strerror}); end what "
+            "is there, or name another with --port."
+        ) from None
+
+
+def leave(text: str, status: int = FAILED) -> NoReturn:
+    """Say why and end."""
+    print(f"app.py: {text}", file=sys.stderr)
+    end(status)
+
+
+def end(status: int) -> NoReturn:
+    """End at once: Python's usual end aborts the process while other threads compute."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 if __name__ == "__main__":

@@ -74,7 +74,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(list(sys.argv[1:] if argv is None else argv))
+    except KeyboardInterrupt:
+        print("mobilesam: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _run(words: Sequence[str]) -> int:
     args = _build_parser(words).parse_args(words)
     if args.verbose:
         logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
@@ -92,9 +99,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             LOGGER.info("where it happened", exc_info=error)
         print(f"mobilesam: error: {sentence(error)}", file=sys.stderr)
         return USER_ERROR
-    except KeyboardInterrupt:
-        print("mobilesam: interrupted", file=sys.stderr)
-        return INTERRUPTED
 
 
 def _build_parser(words: Sequence[str]) -> argparse.ArgumentParser:

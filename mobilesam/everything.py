@@ -116,7 +116,14 @@ class EverythingOptions:
         Args:
             model: Whose predicted IoU and logits are to be judged.
             chosen: Options to be set otherwise, by name.
+
+        Raises:
+            TypeError, ValueError: If it is no model, or an option is wrong.
         """
+        if not hasattr(model, "draws_prompts"):
+            raise TypeError(
+                f"Expected a model, as load_model(...) gives one; got {type(model).__name__}."
+            )
         return cls(**{**(OWN_THRESHOLDS if model.draws_prompts else {}), **chosen})
 
     def grids(self) -> list[np.ndarray]:
@@ -130,7 +137,9 @@ class EverythingOptions:
         if self.points_per_side is not None:
             factor = self.crop_n_points_downscale_factor
             return layer_grids(self.points_per_side, self.crop_n_layers, factor)
-        grids = [_check_grid(grid) for grid in self.point_grids or ()]
+        grids = [
+            _check_grid(grid) for grid in (() if self.point_grids is None else self.point_grids)
+        ]
         if len(grids) != self.crop_n_layers + 1:
             raise ValueError(
                 "point_grids must hold one grid for the whole picture and one for each of the "
@@ -204,7 +213,13 @@ def generate(
         EverythingCancelled: By the iterator, if the run was cancelled.
     """
     from mobilesam.everything_search import Search
+    from mobilesam.predictor import Predictor
 
+    if not isinstance(predictor, Predictor):
+        raise TypeError(
+            f"generate takes a predictor, as Predictor(model) makes one; got "
+            f"{type(predictor).__name__}."
+        )
     chosen = EverythingOptions.for_model(predictor.model) if options is None else options
     if not isinstance(chosen, EverythingOptions):
         raise TypeError(f"options must be EverythingOptions; got {type(chosen).__name__}.")

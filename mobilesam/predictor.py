@@ -13,7 +13,7 @@ from mobilesam.modeling import ImageProjections, Sam
 from mobilesam.modeling.image_encoder import EMBED_STRIDE
 from mobilesam.modeling.many_prompts import PROMPTS_AT_A_TIME, ManyPrompts
 from mobilesam.prediction import ImageEmbedding, MaskPrediction, Size
-from mobilesam.prompts import Numbers, Prompts
+from mobilesam.prompts import Numbers, Prompts, as_numbers
 from mobilesam.transforms import (
     LOW_RES_STRIDE,
     input_size_for,
@@ -37,7 +37,7 @@ class Predictor:
         model: From ``load_model``.
 
     Raises:
-        TypeError: If it is a model's name or a checkpoint's path instead.
+        TypeError: If it is none, but for example a model's name or another predictor.
     """
 
     def __init__(self, model: Sam) -> None:
@@ -45,6 +45,11 @@ class Predictor:
             raise TypeError(
                 "A predictor takes a model, not its name; load it first: "
                 f"load_model({str(model)!r})."
+            )
+        if not hasattr(model, "encode_image"):
+            raise TypeError(
+                "A predictor takes a model, as load_model(...) gives one; "
+                f"got {type(model).__name__}."
             )
         self.model = model
 
@@ -129,6 +134,7 @@ class Predictor:
         Raises:
             TypeError, ValueError: If a prompt is malformed, outside the picture, or missing.
         """
+        self.check_embedding(embedding)
         prompts = Prompts.check(
             embedding.original_size,
             points,
@@ -158,6 +164,7 @@ class Predictor:
 
         Args and Raises are those of ``predict``.
         """
+        self.check_embedding(embedding)
         prompts = Prompts.check(
             embedding.original_size, points, labels, box, has_mask_input=mask_input is not None
         )
@@ -165,11 +172,17 @@ class Predictor:
         return self._decode_checked(embedding, prompts, mask_input, MULTI if lone else ALL, lone)
 
     def check_embedding(self, embedding: ImageEmbedding) -> None:
-        """Refuse an embedding that another model made.
+        """Refuse an embedding that another model made, or what is none.
 
         Raises:
-            ValueError: If it is one.
+            TypeError: If it is none, but for example the picture itself.
+            ValueError: If another model made it.
         """
+        if not isinstance(embedding, ImageEmbedding):
+            raise TypeError(
+                f"Expected a picture's embedding, got {type(embedding).__name__}; encode the "
+                "picture first: predictor.encode(...)."
+            )
         if embedding.model_identity != self.model.identity:
             maker = embedding.model_name
             maker = f"another {maker}" if maker == self.model.name else maker
@@ -276,9 +289,7 @@ def _check_mask_input(
 ) -> torch.Tensor | None:
     if mask_input is None:
         return None
-    if isinstance(mask_input, torch.Tensor):
-        mask_input = mask_input.detach().float().cpu()  # NumPy has no bfloat16
-    logits = np.asarray(mask_input, dtype=np.float32)
+    logits = as_numbers(mask_input, "mask_input", "iufb").astype(np.float32)
     cells_per_side = EMBED_STRIDE // LOW_RES_STRIDE
     rows, columns = (cells_per_side * side for side in embedding.features.shape[-2:])
     if logits.shape not in ((rows, columns), (1, rows, columns)):
@@ -286,8 +297,6 @@ def _check_mask_input(
             f"mask_input must be the low_res_logits of one earlier mask, shape ({rows}, {columns}) "
             f"or (1, {rows}, {columns}); got {logits.shape}."
         )
-    if not np.isfinite(logits).all():
-        raise ValueError("mask_input must be finite logits; got NaN or infinity.")
     return torch.from_numpy(logits.reshape(1, 1, rows, columns)).to(device)
 
 

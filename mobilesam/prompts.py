@@ -149,6 +149,8 @@ def _check_boxes(boxes: Numbers, name: str, original_size: Size) -> np.ndarray:
         if xyxy.shape != (4,):
             raise ValueError(f"box must be (x0, y0, x1, y1); got shape {xyxy.shape}.")
         xyxy = xyxy[None]
+    elif xyxy.shape == (0,):  # an empty list
+        xyxy = xyxy.reshape(0, 4)
     elif xyxy.ndim != 2 or xyxy.shape[1] != 4:
         raise ValueError(f"boxes must have shape (N, 4); got {xyxy.shape}.")
     height, width = original_size

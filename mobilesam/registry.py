@@ -88,7 +88,7 @@ def default_model_name() -> str:
 
 def load_model(
     name_or_path: str | Path = "mobile_sam",
-    device: str | torch.device = "cpu",
+    device: str | torch.device | None = "cpu",
     *,
     backend: Backend | None = "torch",
     download: bool = True,
@@ -102,7 +102,7 @@ def load_model(
     Args:
         name_or_path: A key of ``MODELS``, or a checkpoint's path: SAM's and MobileSAM's ``.pt``
             and ``.pth``, or safetensors written by this project.
-        device: Where it shall compute.
+        device: Where it shall compute; None for the CPU, too.
         backend: What computes the image embeddings: ``torch``, ``onnxruntime`` or ``openvino``
             (optional extras, on the CPU only). The encoder is exported for them once, which takes
             some seconds. None for the fastest that is installed and has its export here already.
@@ -192,10 +192,11 @@ def checkpoint_path(path: str | Path) -> Path:
     return Path(expanded)
 
 
-def _usable(device: str | torch.device) -> torch.device:
+def _usable(device: str | torch.device | None) -> torch.device:
+    device = "cpu" if device is None else device
     try:
         torch.zeros(1, device=device).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:  # it takes many forms
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:  # many forms
         raise ValueError(
             f"The device {str(device)!r} cannot be used on this machine; use 'cpu', or 'cuda' "
             "where PyTorch sees an NVIDIA GPU."

@@ -12,7 +12,7 @@ import torch
 
 from mobilesam.checkpoints import read_checkpoint
 from mobilesam.modeling import Sam, build_model, prepare_for_training
-from mobilesam.modeling.prompt_encoder import join_prompts
+from mobilesam.modeling.prompt_encoder import as_tensor, join_prompts
 from mobilesam.predictor import MULTI, SINGLE, ImageEmbedding, Predictor, known_projections
 from mobilesam.prompts import as_numbers
 from mobilesam.registry import checkpoint_path, model_from_state_dict
@@ -38,7 +38,16 @@ class ResizeLongestSide:
         return input_size_for((oldh, oldw), long_side_length)
 
     def apply_image(self, image: np.ndarray) -> np.ndarray:
-        """Resize (H, W, 3) uint8."""
+        """Resize (H, W, 3) uint8; also (H, W) and (H, W, 1), which become (h, w).
+
+        Raises:
+            TypeError: If it is no such array.
+        """
+        if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+            got = getattr(image, "dtype", type(image).__name__)
+            raise TypeError(f"image must be an (H, W, 3) array of uint8; got {got}.")
+        if image.ndim == 3 and image.shape[2] == 1:
+            image = image[..., 0]
         size = input_size_for((image.shape[0], image.shape[1]), self.target_length)
         return np.array(resize(image, size))  # one's own, to be written to
 
@@ -124,7 +133,8 @@ class SamPredictor:
             ValueError: If its longer side is not the model's image size.
         """
         height, width = original_image_size
-        self._set(self._predictor.encode_pixels(transformed_image, (height, width)))
+        pixels = as_tensor(transformed_image, "transformed_image")
+        self._set(self._predictor.encode_pixels(pixels, (height, width)))
 
     def reset_image(self) -> None:
         """Forget the picture."""
@@ -179,21 +189,27 @@ class SamPredictor:
             if point_labels is None:
                 raise ValueError("point_labels must be given with point_coords, one for each.")
             xy = as_numbers(point_coords, "point_coords")
+            xy = xy.reshape(0, 2) if xy.shape == (0,) else xy  # an empty list
             if xy.ndim != 2 or xy.shape[1] != 2:
                 raise ValueError(f"point_coords must have shape (N, 2); got {xy.shape}.")
+            kinds = as_numbers(point_labels, "point_labels", "iufb")
+            if kinds.shape != (len(xy),):
+                raise ValueError(
+                    f"point_labels must have shape ({len(xy)},), one for each of point_coords; "
+                    f"got {kinds.shape}."
+                )
             in_frame = self.transform.apply_coords(xy, embedding.original_size)
-            points = torch.from_numpy(in_frame)[None]
-            labels = torch.from_numpy(as_numbers(point_labels, "point_labels", "iufb"))[None]
+            points, labels = torch.from_numpy(in_frame)[None], torch.from_numpy(kinds)[None]
         if box is not None:
             xyxy = as_numbers(box, "box")
             if xyxy.shape not in ((4,), (1, 4)):
                 raise ValueError(f"box must have shape (4,) or (1, 4); got {xyxy.shape}.")
             in_frame = self.transform.apply_boxes(xyxy, embedding.original_size)
             boxes = torch.from_numpy(in_frame)
-        coords, kinds = join_prompts(points, labels, boxes, None, self.device)
+        coords, all_labels = join_prompts(points, labels, boxes, None, self.device)
         outputs = MULTI if multimask_output else SINGLE
         result = self._predictor.decode(
-            embedding, coords.float(), kinds, mask_input, outputs, ambiguous=multimask_output
+            embedding, coords.float(), all_labels, mask_input, outputs, ambiguous=multimask_output
         )
         masks = result.masks
         if return_logits:
@@ -232,7 +248,7 @@ class SamPredictor:
             point_labels = None
         coords, labels = join_prompts(point_coords, point_labels, boxes, mask_input, self.device)
         if mask_input is not None:
-            mask_input = mask_input.to(self.device)
+            mask_input = as_tensor(mask_input, "mask_input").to(self.device)
         low_res, iou = self.model.decode_masks(
             embedding.features,
             coords.float(),

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any, Self, TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -55,16 +55,58 @@ class SAM:
     Args:
         model: A model's name, ours or Ultralytics' (``sam_b``, ``sam_l``), with or without
             ``.pt``, or a checkpoint's path.
-        device: Where it shall compute.
+        device: Where it shall compute; by default the CPU.
     """
 
-    def __init__(self, model: str | Path = "mobile_sam.pt", device: str = "cpu") -> None:
+    def __init__(
+        self, model: str | Path = "mobile_sam.pt", device: str | torch.device | None = None
+    ) -> None:
         name = str(model)
         stem = name.removesuffix(".pt").removesuffix(".pth")
         stem = ALIASES.get(stem, stem)
         known = stem in MODELS and not os.path.isfile(name)
-        self.model = load_model(stem if known else model, device)
+        self._source = stem if known else model
+        self.to(device)
+
+    def to(self, device: str | torch.device | None) -> Self:
+        """Compute elsewhere from now on.
+
+        Raises:
+            ValueError: If there is no such device.
+        """
+        self.model = load_model(self._source, device)
         self._predictor = Predictor(self.model)
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.model.device
+
+    def info(self, detailed: bool = False, verbose: bool = True) -> tuple[int, int, int, float]:
+        """Tell how large the model is.
+
+        Args:
+            detailed: Print every parameter's name and shape, too.
+            verbose: Print at all.
+
+        Returns:
+            Its modules, its parameters, those of them that are trained, and 0.0, where Ultralytics
+            has GFLOPs: they are not counted.
+        """
+        model = self.model
+        parameters = list(model.parameters())
+        total = sum(parameter.numel() for parameter in parameters)
+        trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+        modules = len(list(model.modules()))
+        if verbose:
+            print(
+                f"{model.name}: {model.encoder_name}, {model.image_size} px, {modules} modules, "
+                f"{total:,} parameters, {trained:,} of them trained"
+            )
+            for name, parameter in model.named_parameters() if detailed else ():
+                print(f"{name}: {tuple(parameter.shape)}")
+        return modules, total, trained, 0.0
 
     def __call__(self, source: Source, **prompts: Any) -> list[Results]:
         """Do as ``predict``."""
@@ -90,7 +132,7 @@ class SAM:
             labels: In the same nesting without the coordinates; 1 include, 0 exclude; all 1 if
                 left out.
             bboxes: ``[x0, y0, x1, y1]`` is one object, a list, array or tensor of them several, as
-                detectors give them. Not with points.
+                detectors give them; none at all gives an empty result. Not with points.
             verbose: Taken for the sake of code that says False; nothing is ever printed.
             search: How to look for everything, by Ultralytics' names; see ``EverythingSettings``.
                 Left out: what suits the model. Only without prompts.
@@ -123,7 +165,8 @@ class SAM:
             self._predictor.predict(embedding, multimask_output=False, **prompt) for prompt in calls
         ]
         masks = [mask for p in predictions for mask in p.masks.reshape(-1, *size)]
-        boxes = torch.tensor([mask_to_box(mask) for mask in masks], dtype=torch.float32)
+        tight = [mask_to_box(mask) for mask in masks]
+        boxes = torch.tensor(tight, dtype=torch.float32).reshape(-1, 4)
         scores = np.concatenate([p.iou_predictions.ravel() for p in predictions])
         return Masks(masks, size), _boxes(boxes, torch.from_numpy(scores), size)
 
@@ -212,6 +255,8 @@ def _nested(values: Any, depth: int, name: str) -> list:
     if not isinstance(as_list, list):
         as_list = [as_list]
     if not as_list:
+        if name == "bboxes":  # a detector has found nothing
+            return []
         raise ValueError(f"{name} is empty; expected at least one.")
     if name == "points" and _depth(as_list) == 1:
         return [as_list]

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -68,6 +68,16 @@ class Masks(Objects):
     def __getitem__(self, index: Index) -> Self:
         chosen = [self._masks[number] for number in _numbers(index, len(self))]
         return type(self)(chosen, self._size, self._as_arrays)
+
+    @property
+    def orig_shape(self) -> tuple[int, int]:
+        """The photo's (height, width), pixels."""
+        return self._size
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """That of ``data``: (N, H, W)."""
+        return len(self), *self._size
 
     def arrays(self) -> Iterator[np.ndarray]:
         """Give one (H, W) bool array after the other."""
@@ -132,6 +142,11 @@ class Boxes(Objects):
         return replace(self, xyxy=self.xyxy[chosen], conf=self.conf[chosen], cls=self.cls[chosen])
 
     @property
+    def shape(self) -> tuple[int, int]:
+        """That of ``data``: (N, 6)."""
+        return len(self), 6
+
+    @property
     def data(self) -> Any:
         """(N, 6): ``xyxy``, ``conf`` and ``cls``."""
         return self._columns(*self.xyxy.T, self.conf, self.cls)
@@ -181,7 +196,12 @@ class Results(Objects):
         masks: One for each object asked for.
         boxes: Their tight boxes and scores.
         speed: ``encode`` and ``decode``, milliseconds.
+        keypoints, probs, obb: None: SAM has none of what other models of Ultralytics' give.
     """
+
+    keypoints: ClassVar[None] = None
+    probs: ClassVar[None] = None
+    obb: ClassVar[None] = None
 
     orig_img: np.ndarray
     path: str | None
@@ -208,8 +228,7 @@ class Results(Objects):
 
     def __repr__(self) -> str:
         height, width = self.orig_shape
-        found = f"{len(self)} mask{'' if len(self) == 1 else 's'}"
-        return f"Results({self.path or 'a picture'}, {width}x{height}: {found})"
+        return f"Results({self.path or 'a picture'}, {width}x{height}: {self.verbose()})"
 
     def __getitem__(self, index: Index) -> Self:
         return replace(self, masks=self.masks[index], boxes=self.boxes[index])
@@ -276,6 +295,10 @@ class Results(Objects):
         for number, mask in zip(self._classes, self.masks.arrays(), strict=True):
             picture = overlay(picture, mask, color=object_color(number))
         return picture
+
+    def verbose(self) -> str:
+        """Return in words how many masks there are."""
+        return f"{len(self)} mask{'' if len(self) == 1 else 's'}"
 
     def show(self) -> None:
         """Open ``plot()`` in this machine's picture viewer."""

@@ -141,8 +141,9 @@ def _check_counts(steps: Sequence[int] | None, prompts: Prompts) -> tuple[int, .
     ascending = all(a < b for a, b in pairwise(checked))
     if len(checked) != len(numbers) or not ascending or not checked or checked[-1] != count:
         raise ValueError(
-            f"steps must ascend from {first} or more to {count}, the number of points"
-            f"{'' if has_box else '; 0 is for a box'}; got {list(steps)}."
+            f"steps say how many points each step has: ascending, the first at least {first}"
+            f"{'' if has_box or 0 not in numbers else ' (0 is the box alone)'} and the last {count}, "
+            f"all of them; got {list(steps)}."
         )
     return checked
 
@@ -164,7 +165,8 @@ def _check_choices(
         if choice is not None and (number is None or not 0 <= number < candidates):
             raise ValueError(
                 f"The choice of step {index + 1} must be 0 to {candidates - 1}, one of its "
-                f"{candidates} candidates, or None for the best; got {choice!r}."
+                f"{candidates} candidates, or None (best on the command line, null in JSON) for "
+                f"the best; got {choice!r}."
             )
         checked.append(number)
     return tuple(checked)

@@ -11,6 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from torch.nn import functional as F
 
 MAX_IMAGE_PIXELS = 50_000_000  # of a file: a 12 MP phone photo four times over
+MAX_16_BIT = 65535.0
 ROWS_AT_A_TIME = 256  # of a deep picture on its way to 8 bits: bounds the memory that takes
 LOW_RES_STRIDE = 4  # px of the input frame per cell of the low-res logits
 EXIF_ORIENTATION = 0x0112
@@ -56,6 +57,8 @@ def read_image(image: str | Path | Image.Image | np.ndarray) -> np.ndarray:
         )
     if isinstance(image, str) and image.startswith(("http://", "https://")):
         raise ValueError(f"{image} is an address; download the picture and give its path.")
+    if not str(image):
+        raise ValueError("The picture's path is empty; expected a picture file.")
     path = Path(image)
     if os.path.isdir(path):
         raise ValueError(f"{path.name or path} is a folder; expected a picture file.")
@@ -118,6 +121,10 @@ def _to_rgb(image: Image.Image, name: str) -> np.ndarray:
     except MemoryError:
         raise
     except Exception as error:  # a damaged file can make a decoder fail in any way
+        if getattr(image, "fp", None) is None:  # a PIL image, closed before it was loaded
+            raise ValueError(
+                f"{name} was closed before its pixels were read; open it again."
+            ) from error
         raise ValueError(_damaged(name)) from error
     turn = _turn_upright(image)
     if turn is not None:
@@ -146,19 +153,18 @@ def _turn_upright(image: Image.Image) -> Image.Transpose | None:
 
 
 def _to_8_bit(image: Image.Image, name: str) -> Image.Image:
-    """Scale 16-bit integers, or floats of any range, to 8 bits; a few rows at a time."""
+    """Scale 16-bit integers, or other numbers of any range, to 8 bits; a few rows at a time."""
     values = np.asarray(image)
-    if image.mode.startswith("I"):
-        low, high = 0.0, 65535.0 if values.max() > 255 or image.mode != "I" else 255.0
-    else:
-        low, high = float(values.min()), float(values.max())
-        if not np.isfinite((low, high)).all():  # a single NaN makes both NaN
-            raise ValueError(f"{name} holds NaN or infinity; replace them by finite numbers.")
+    low, high = float(values.min()), float(values.max())
+    if not np.isfinite((low, high)).all():  # a single NaN makes both NaN
+        raise ValueError(f"{name} holds NaN or infinity; replace them by finite numbers.")
+    if image.mode.startswith("I") and low >= 0 and high <= MAX_16_BIT:
+        low, high = 0.0, MAX_16_BIT if high > 255 or image.mode != "I" else 255.0
     scale = 255 / max(high - low, 1e-12)
     out = np.empty(values.shape, np.uint8)
     for start in range(0, len(values), ROWS_AT_A_TIME):
         rows = slice(start, start + ROWS_AT_A_TIME)
-        out[rows] = np.clip((values[rows].astype(np.float32) - low) * scale + 0.5, 0, 255)
+        out[rows] = np.clip((values[rows].astype(np.float64) - low) * scale + 0.5, 0, 255)
     return Image.fromarray(out)
 
 

@@ -17,10 +17,10 @@ PHOTO = ROOT / "examples" / "raccoon.jpg"  # 1024 x 768
 HOSTILE: list[tuple[str, dict[str, Any], str]] = [
     ("segment", {"points": [[1, 1, 2]]}, "label of point 1"),
     ("segment", {"points": [[1, 1, True]]}, "label of point 1"),
-    ("segment", {"points": [[2000, 1, 1]]}, "outside the photo"),
+    ("segment", {"points": [[2000, 1, 1]]}, "must lie in the photo"),
     ("segment", {"points": [[float("nan"), 1, 1]]}, "finite"),
     ("segment", {"points": [[1, float("inf"), 1]]}, "finite"),
-    ("segment", {"points": [[1e308, -1e308, 1]]}, "outside the photo"),
+    ("segment", {"points": [[1e308, -1e308, 1]]}, "must lie in the photo"),
     ("segment", {"points": [[10**400, 1, 1]]}, "finite"),
     ("segment", {"points": [[1, 1, 1]] * 65}, "At most 64 points"),
     ("segment", {"points": [[1, 1]]}, "Point 1"),

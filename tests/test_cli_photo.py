@@ -101,7 +101,7 @@ def test_every_kind_of_file(segment: Callable[..., tuple[dict, Path]]) -> None:
 @pytest.mark.parametrize(
     ("name", "words", "expected"),
     [
-        ("x.png", ("--steps", "1,2"), "steps must ascend from 1 or more to 3"),
+        ("x.png", ("--steps", "1,2"), "the first at least 1 and the last 3"),
         ("x.png", ("--steps", "1,x"), "expected whole numbers as in 1,2,4, got '1,x'"),
         ("x.png", ("--steps", ""), "expected whole numbers"),
         ("x.png", ("--choices", "1,2"), "choices must have one value for each of the 1 steps"),

@@ -178,7 +178,12 @@ def test_what_cannot_be_compared_is_said_in_one_sentence(
         (("embedded", "embedded"), {}, ValueError, "No prompt was given"),
         (("embedded",), point, ValueError, "Two models can be compared; got 1"),
         ((broken, "embedded"), point, CheckpointError, "broken.safetensors is not a whole"),
-        (("embedded", "embedded"), {**point, "steps": [7]}, ValueError, "steps must ascend"),
+        (
+            ("embedded", "embedded"),
+            {**point, "steps": [7]},
+            ValueError,
+            "steps say how many points",
+        ),
     ):
         with pytest.raises(kind, match=text) as caught:
             compare(CAT, models, **arguments)

@@ -121,3 +121,18 @@ def test_bad_arguments(small_predictor: Predictor) -> None:
         generate(small_predictor, "absent.png", EverythingOptions())
     with pytest.raises(TypeError, match="options must be EverythingOptions; got dict"):
         generate(small_predictor, np.zeros((20, 20, 3), np.uint8), {"points_per_side": 4})
+
+
+def test_grids_in_one_array() -> None:
+    grid = np.array([[0.5, 0.5], [0.25, 0.75]])
+    options = EverythingOptions(points_per_side=None, point_grids=grid[None])
+    assert np.array_equal(options.grids()[0], grid)
+    with pytest.raises(ValueError, match=r"Each of point_grids must be an \(N, 2\) array"):
+        EverythingOptions(points_per_side=None, point_grids=grid)
+
+
+def test_a_model_is_no_predictor_and_the_other_way_round(small_predictor: Predictor) -> None:
+    with pytest.raises(TypeError, match="generate takes a predictor"):
+        generate(small_predictor.model, np.zeros((8, 8, 3), np.uint8))
+    with pytest.raises(TypeError, match="Expected a model, as load_model"):
+        EverythingOptions.for_model(small_predictor)

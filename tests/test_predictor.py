@@ -170,6 +170,31 @@ def test_a_mask_of_another_shape_is_refused(
         small_predictor.predict(embedding, mask_input=np.full((20, 32), np.nan))
 
 
+def test_what_is_no_embedding_is_told_to_be_encoded(
+    small_predictor: Predictor, noise_photo: np.ndarray
+) -> None:
+    for picture in ("photo.jpg", noise_photo, None):
+        for call in (small_predictor.predict, small_predictor.candidates):
+            with pytest.raises(TypeError, match=r"encode the picture first: predictor\.encode"):
+                call(picture, points=[(1, 1)])
+
+
+@pytest.mark.parametrize("boxes", [[], (), np.zeros((0, 4)), torch.zeros(0, 4)])
+def test_no_boxes_no_masks(
+    small_predictor: Predictor, embedding: ImageEmbedding, boxes: object
+) -> None:
+    result = small_predictor.predict(embedding, boxes=boxes)
+    assert result.masks.shape == (0, 1, *embedding.original_size)
+    assert result.iou_predictions.shape == (0, 1)
+
+
+def test_a_mask_that_is_none_is_named(
+    small_predictor: Predictor, embedding: ImageEmbedding
+) -> None:
+    with pytest.raises(TypeError, match="mask_input must be numbers; got"):
+        small_predictor.predict(embedding, mask_input="x")
+
+
 def test_an_embedding_of_another_model_is_refused(embedding: ImageEmbedding) -> None:
     other = Predictor(build_model("deit_tiny", 64, name="other"))
     with pytest.raises(ValueError, match="made by deit_tiny, the predictor holds other"):

@@ -103,6 +103,12 @@ def small_file(tmp_path: Path) -> Path:
     return path
 
 
+def test_no_device_is_the_cpu() -> None:
+    assert load_model("embedded", device=None) is load_model("embedded")
+    with pytest.raises(ValueError, match="cannot be used on this machine"):
+        load_model("embedded", device=["cpu"])
+
+
 def test_a_shared_model_cannot_be_moved_or_changed(small_file: Path) -> None:
     model = load_model(small_file)
     assert model.to("cpu").float() is model  # nothing changes

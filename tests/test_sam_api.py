@@ -13,6 +13,7 @@ from PIL import Image
 from mobilesam import (
     Predictor,
     ResizeLongestSide,
+    SamAutomaticMaskGenerator,
     SamPredictor,
     build_sam_vit_t,
     load_model,
@@ -243,3 +244,66 @@ def test_a_model_may_be_cast(name: str, dtype: torch.dtype) -> None:
     predictor.set_image(photo)
     masks, _, _ = predictor.predict(box=np.array(box), multimask_output=False)
     assert mask_iou(masks[0], expected) > 0.97
+
+
+@pytest.mark.parametrize("make", [Predictor, SamPredictor, SamAutomaticMaskGenerator])
+def test_what_is_no_model_is_refused(make: type, small_predictor: Predictor) -> None:
+    for other in (None, small_predictor, SamPredictor(small_predictor.model)):
+        with pytest.raises(TypeError, match=r"takes a model, as load_model\(\.\.\.\) gives one"):
+            make(other)
+
+
+def test_labels_must_be_as_many_as_points(predictor: SamPredictor) -> None:
+    wanted = r"point_labels must have shape \(1,\), one for each of point_coords; got \(2,\)"
+    with pytest.raises(ValueError, match=wanted):
+        predictor.predict(np.array([[80, 40]]), np.array([1, 0]))
+
+
+def test_empty_lists_are_no_points(predictor: SamPredictor) -> None:
+    box = np.array([20, 10, 90, 70])
+    alone = predictor.predict(box=box)[2]
+    assert np.array_equal(predictor.predict([], [], box=box)[2], alone)
+
+
+def test_arrays_for_tensors(predictor: SamPredictor, noise_photo: np.ndarray) -> None:
+    coords, labels = torch.tensor([[[30.0, 20.0]]]), torch.tensor([[1]])
+    boxes = torch.tensor([[3.0, 4.0, 60.0, 50.0]])
+    _, _, logits = predictor.predict_torch(coords, labels, boxes)
+    given = (coords.numpy(), labels.numpy(), boxes.numpy())
+    assert torch.equal(predictor.predict_torch(*given)[2], logits)
+    mask = logits[:, :1]
+    expected = predictor.predict_torch(coords, labels, mask_input=mask)[2]
+    assert torch.equal(predictor.predict_torch(coords, labels, None, mask.numpy())[2], expected)
+    with pytest.raises(TypeError, match="boxes must be a tensor; got list"):
+        predictor.predict_torch(None, None, [[3, 4, 60, 50]])
+    other = SamPredictor(predictor.model)
+    pixels = other.transform.apply_image(noise_photo).transpose(2, 0, 1)[None]
+    other.set_torch_image(pixels, noise_photo.shape[:2])
+    assert other.is_image_set
+
+
+@pytest.mark.parametrize(
+    ("batch", "error", "words"),
+    [
+        ({"image": 1}, TypeError, "batched_input must be a list of dicts"),
+        ([3], TypeError, "Picture 0 of batched_input must be a dict; got int"),
+        ([{"original_size": (5, 5)}], ValueError, "Picture 0 of batched_input has no image"),
+        ([{"image": None}], ValueError, "has no original_size; got image"),
+        ([{}], ValueError, "has no image and no original_size; got nothing"),
+    ],
+)
+def test_batches_that_are_none(
+    small_model: Sam, batch: object, error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        small_model(batch, multimask_output=True)
+
+
+def test_the_transform_takes_grey_pictures_and_refuses_floats(noise_photo: np.ndarray) -> None:
+    photo = noise_photo
+    transform = ResizeLongestSide(64)
+    grey = transform.apply_image(photo[..., 0])
+    assert grey.ndim == 2
+    assert np.array_equal(transform.apply_image(photo[..., :1]), grey)
+    with pytest.raises(TypeError, match="array of uint8; got float32"):
+        transform.apply_image(photo.astype(np.float32))

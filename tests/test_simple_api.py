@@ -197,6 +197,40 @@ def test_arrays_instead_of_tensors(two_masks: Results) -> None:
     assert arrays.summary() == two_masks.summary()
 
 
+@pytest.mark.parametrize("boxes", [[], torch.zeros(0, 4), np.zeros((0, 4))])
+def test_a_detector_that_found_nothing(simple: SAM, noise_photo: np.ndarray, boxes: object) -> None:
+    (result,) = simple(noise_photo, bboxes=boxes)
+    assert len(result) == 0
+    assert result.masks.data.shape == (0, *result.orig_shape)
+    assert result.boxes.data.shape == (0, 6)
+    assert result.verbose() == "0 masks"
+
+
+def test_what_it_says_of_itself(simple: SAM, capsys: pytest.CaptureFixture[str]) -> None:
+    modules, parameters, trained, _ = simple.info()
+    assert parameters == sum(parameter.numel() for parameter in simple.model.parameters())
+    assert modules == len(list(simple.model.modules()))
+    assert trained == 0
+    assert f"{parameters:,} parameters" in capsys.readouterr().out
+    simple.info(verbose=False)
+    assert capsys.readouterr().out == ""
+    simple.info(detailed=True)
+    assert "mask_decoder.iou_token.weight: (1, 256)" in capsys.readouterr().out
+    assert simple.device == torch.device("cpu")
+    assert simple.to("cpu") is simple
+    with pytest.raises(ValueError, match="'cuda:9' cannot be used"):
+        simple.to("cuda:9")
+    assert simple.device == torch.device("cpu")  # as before
+
+
+def test_shapes_without_the_data(two_masks: Results) -> None:
+    assert two_masks.masks.shape == tuple(two_masks.masks.data.shape)
+    assert two_masks.masks.orig_shape == two_masks.orig_shape
+    assert two_masks.boxes.shape == tuple(two_masks.boxes.data.shape)
+    assert two_masks.keypoints is two_masks.probs is two_masks.obb is None
+    assert two_masks.verbose() == "2 masks"
+
+
 def test_a_result_is_told_in_a_line(two_masks: Results) -> None:
     assert repr(two_masks) == "Results(a picture, 80x40: 2 masks)"
     assert repr(two_masks[0]) == "Results(a picture, 80x40: 1 mask)"

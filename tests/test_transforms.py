@@ -112,6 +112,22 @@ def test_values_that_are_not_finite_are_refused(value: float) -> None:
         read_image(Image.fromarray(values))
 
 
+def test_32_bit_integers_are_scaled_to_their_own_range() -> None:
+    for low, step in ((0, 1 << 20), (-1000, 1), (-300, 2)):
+        values = np.arange(256, dtype=np.int32).reshape(16, 16) * step + low
+        read = read_image(Image.fromarray(values))
+        assert np.array_equal(read[..., 0].ravel(), np.arange(256))
+
+
+def test_a_closed_picture_is_told_as_such(tmp_path: Path) -> None:
+    path = tmp_path / "photo.png"
+    Image.new("RGB", (8, 8)).save(path)
+    picture = Image.open(path)
+    picture.close()
+    with pytest.raises(ValueError, match=r"closed before its pixels were read; open it again"):
+        read_image(picture)
+
+
 def test_a_deep_picture_takes_little_memory_to_read(tmp_path: Path) -> None:
     path = tmp_path / "deep.png"
     Image.new("I;16", (4000, 3000), 300).save(path)
@@ -170,6 +186,7 @@ def test_arrays_pass_through(photo: np.ndarray) -> None:
         (np.zeros((0, 4, 3), np.uint8), ValueError, "empty"),
         (None, TypeError, "NoneType"),
         (12, TypeError, "int"),
+        ("", ValueError, "path is empty"),
         ("no-such-file.jpg", FileNotFoundError, "no-such-file.jpg"),
         ("a" * 300, FileNotFoundError, "There is no file aaa"),
         ("nul\0.jpg", FileNotFoundError, "There is no file"),

@@ -86,7 +86,7 @@ def test_what_cannot_be_compared_is_a_sentence(tab, visited):
     empty = message(picture, objects=[{"id": 4}])
     assert "There is no point and no box yet" in ask(*both, empty)
     outside = message(picture, objects=[{"id": 4, "points": [[900, 5, 1]]}])
-    assert "lies outside the photo" in ask(*both, outside)
+    assert "must lie in the photo" in ask(*both, outside)
     assert "has just changed" in ask(*both, message({"id": "other"}))
     assert ask("embedded", None, message(picture)) == "Choose two models first."
     assert "/etc" not in ask("embedded", "/etc/passwd", message(picture))

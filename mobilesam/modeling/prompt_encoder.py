@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -248,6 +249,12 @@ def join_prompts(
     """
     if (points is None) != (labels is None):
         raise ValueError("Points and labels belong together: give both or neither.")
+    points, labels, boxes, masks = (
+        None if prompt is None else as_tensor(prompt, name)
+        for prompt, name in zip(
+            (points, labels, boxes, masks), ("points", "labels", "boxes", "masks"), strict=True
+        )
+    )
     known = next((prompt for prompt in (points, boxes, masks) if prompt is not None), None)
     batch = 1 if known is None else len(known)
     if masks is not None and (masks.ndim != 4 or len(masks) not in (1, batch)):
@@ -287,6 +294,19 @@ def _check_labelled_points(points: torch.Tensor, labels: torch.Tensor) -> None:
             "Labels must be 1 (include), 0 (exclude) or -1 (no point); "
             f"got {sorted(set(labels.flatten().tolist()))}."
         )
+
+
+def as_tensor(value: object, name: str) -> torch.Tensor:
+    """Return a tensor as it is and a NumPy array as a tensor.
+
+    Raises:
+        TypeError: If it is neither; ``name`` is what the caller knows it by.
+    """
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(np.ascontiguousarray(value))
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(f"{name} must be a tensor; got {type(value).__name__}.")
+    return value
 
 
 def _in_full(coords: torch.Tensor, device: torch.device) -> torch.Tensor:

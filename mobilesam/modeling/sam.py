@@ -261,13 +261,14 @@ class Sam(nn.Module):
             multimask_output: Three masks for each prompt, or one.
 
         Raises:
-            ValueError: If a picture or a prompt is malformed.
+            TypeError, ValueError: If a picture or a prompt is malformed or missing.
 
         Returns:
             For each picture ``masks`` (B, M, H, W) bool, ``iou_predictions`` (B, M) and
             ``low_res_logits`` (B, M, l, l').
         """
         results = []
+        _check_batch(batched_input)
         for record in batched_input:
             image = record["image"]
             self._check_image(image)
@@ -288,6 +289,25 @@ class Sam(nn.Module):
             masks = logits > self.mask_threshold
             results.append({"masks": masks, "iou_predictions": iou, "low_res_logits": low_res})
         return results
+
+
+def _check_batch(batched_input: Any) -> None:
+    if not isinstance(batched_input, list | tuple):
+        raise TypeError(
+            f"batched_input must be a list of dicts, one for each picture; got "
+            f"{type(batched_input).__name__}."
+        )
+    for number, record in enumerate(batched_input):
+        if not isinstance(record, Mapping):
+            raise TypeError(
+                f"Picture {number} of batched_input must be a dict; got {type(record).__name__}."
+            )
+        missing = [name for name in ("image", "original_size") if name not in record]
+        if missing:
+            raise ValueError(
+                f"Picture {number} of batched_input has no {' and no '.join(missing)}; "
+                f"got {', '.join(map(str, record)) or 'nothing'}."
+            )
 
 
 def build_model(

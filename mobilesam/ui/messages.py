@@ -124,7 +124,9 @@ def parse_number(value: Any, what: str) -> float:
 def _check_inside(x: float, y: float, original_size: tuple[int, int], what: str) -> None:
     height, width = original_size
     if not (0 <= x <= width and 0 <= y <= height):
-        raise PromptError(f"{what} lies outside the photo, which is {width} x {height} pixels.")
+        raise PromptError(
+            f"{what} must lie in the photo, x 0 to {width} and y 0 to {height}; got ({x:g}, {y:g})."
+        )
 
 
 def parse_file_name(raw_name: Any) -> str:

@@ -1,0 +1,77 @@
+"""`python app.py` as people start and end it: one sentence, and never an abort."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.browser.demo_server import free_port
+
+ROOT = Path(__file__).parents[1]
+
+
+def app(*words: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "app.py", "--no-download", *map(str, words)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True)
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port that somebody listens on."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        yield server.getsockname()[1]
+
+
+def test_a_port_that_is_taken_is_one_sentence_at_once(taken: int) -> None:
+    started = time.monotonic()
+    process = app("--port", taken)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert error.startswith(f"app.py: nothing can be served at 127.0.0.1, port {taken} (")
+    assert error.endswith("; end what is there, or name another with --port.\n")
+    assert error.count("\n") == 1
+    assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "-1", "web"])
+def test_what_is_no_port_is_refused(port: str) -> None:
+    process = app(f"--port={port}")
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert error.endswith(f"argument --port: expected 1 to 65535, got '{port}'\n")
+
+
+def test_an_unknown_model_is_one_sentence() -> None:
+    process = app("--model", "nothing", "--port", free_port())
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert error.startswith("app.py: There is no model 'nothing'; the models are mobile_sam, ")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("when", ["while it starts", "while it serves"])
+def test_ctrl_c_ends_it_quietly(when: str) -> None:
+    process = app("--port", free_port(), "--backend", "torch")
+    assert process.stdout is not None
+    if when == "while it serves":
+        while "Running on local URL" not in process.stdout.readline():
+            assert process.poll() is None
+    else:
+        time.sleep(1.5)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert "Traceback" not in error
+    if when == "while it starts":
+        assert (process.returncode, error) == (130, "app.py: interrupted\n")
+    else:
+        assert process.returncode in (0, 130)  # 130 if it was about to
