@@ -139,11 +139,11 @@ def _check_counts(steps: Sequence[int] | None, prompts: Prompts) -> tuple[int, .
     first = 0 if has_box else 1
     checked = tuple(number for number in numbers if number is not None and number >= first)
     ascending = all(a < b for a, b in pairwise(checked))
+    hint = " (0 is the box alone)" if 0 in numbers and not has_box else ""
     if len(checked) != len(numbers) or not ascending or not checked or checked[-1] != count:
         raise ValueError(
-            f"steps say how many points each step has: ascending, the first at least {first}"
-            f"{'' if has_box or 0 not in numbers else ' (0 is the box alone)'} and the last {count}, "
-            f"all of them; got {list(steps)}."
+            f"steps say how many points each step has: ascending, the first at least {first}{hint} "
+            f"and the last {count}, all of them; got {list(steps)}."
         )
     return checked
 
