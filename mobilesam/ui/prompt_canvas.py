@@ -39,6 +39,7 @@ SCRIPTS = (
     "link.js",
     "files.js",
     "hint.js",
+    "model_choice.js",
     "main.js",
 )
 STYLES = (

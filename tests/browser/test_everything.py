@@ -343,6 +343,35 @@ def test_a_finger_shows_a_mask_first_and_then_takes_it(visit):
     assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
 
 
+def test_leaving_the_zoomed_photo_shows_all_masks_again(demo):
+    tab = EverythingTab(demo, "photographer.jpg")
+    tab.search(density=8)
+    for _ in range(4):
+        demo.action("zoom-in")
+    tab.spot_of_lit()
+    assert demo.data("lit") != ""
+    demo.page.mouse.move(5, 5)
+    demo.page.wait_for_function("() => document.querySelector('.ms').dataset.lit === ''")
+
+
+def test_a_finger_takes_a_mask_of_the_zoomed_photo(visit):
+    demo = visit(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    tab = EverythingTab(demo, "photographer.jpg")
+    demo.page.locator(".ms-tag").get_by_role("button", name="Find everything").tap()
+    tab.wait_done()
+    demo.page.evaluate("() => document.querySelector('[data-action=zoom-in]').click()")
+    demo.page.evaluate("() => document.querySelector('[data-action=zoom-in]').click()")
+    demo.page.locator(".ms-stage").scroll_into_view_if_needed()
+    place = demo.screen(200, 250)
+    demo.page.touchscreen.tap(*place)
+    demo.page.wait_for_timeout(100)
+    lit = demo.data("lit")
+    assert lit != ""
+    demo.page.touchscreen.tap(*place)
+    demo.wait_mask()
+    assert len(demo.objects) == 1
+
+
 def test_another_visitor_s_click_is_answered_during_a_search(visit):
     tab = EverythingTab(visit(), "rocket.jpg")
     other = visit()

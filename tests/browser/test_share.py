@@ -276,3 +276,30 @@ def test_a_link_that_is_pasted_into_an_open_page_is_followed(demo):
     demo.wait_mask()
     assert without_ids(demo.objects)[0]["name"] == "Cat"
     assert demo.painted(250, 100)
+
+
+LINK_TO_ANOTHER_PHOTO = "#v=1&photo=mine.png&size=320x240&object=Mine;1e90ff;+160,120"
+
+
+def test_work_done_while_a_link_waits_for_its_photo_is_kept(visit):
+    demo = visit(address=LINK_TO_ANOTHER_PHOTO)
+    demo.wait_mask()
+    demo.click(100, 100)
+    demo.wait_mask()
+    objects = without_ids(demo.objects)
+    demo.page.wait_for_timeout(500)  # until it is kept
+    demo.reload()
+    demo.wait_mask()
+    assert without_ids(demo.objects) == objects
+
+
+def test_a_link_s_missing_model_is_told_with_the_photo_it_waits_for(demo):
+    demo.page.evaluate(
+        "(link) => { location.hash = link; }",
+        LINK_TO_ANOTHER_PHOTO.replace("&object", "&model=sam_vit_b&object"),
+    )
+    demo.page.wait_for_function(
+        "() => document.querySelector('.ms-notice').textContent.includes('the model sam_vit_b')"
+    )
+    assert demo.notice.startswith("This link holds prompts for a photo of 320 × 240 pixels")
+    assert demo.notice.endswith("which is not here: another one answers.")

@@ -194,6 +194,27 @@ def test_a_search_without_a_word_is_asked_for_again_but_not_often(demo):
     assert demo.page.locator(".ms-found-status").inner_text().startswith("Done")
 
 
+@pytest.mark.parametrize("is_readable", [True, False])
+def test_a_search_begun_while_a_photo_is_opened_is_for_what_is_shown_then(
+    demo, tmp_path, is_readable
+):
+    path = tmp_path / "photo.jpg"
+    phone_photo(path)
+    if not is_readable:
+        path.write_bytes(path.read_bytes()[:2000])
+    traffic = Traffic(demo)
+    traffic.catch("open_picture")
+    demo.page.set_input_files(".ms input[type=file]", str(path))
+    traffic.wait_caught()
+    demo.page.locator("[role=tab][data-tab=everything]").click()
+    demo.page.locator(".ms-found-start").click()
+    assert demo.page.locator(".ms-found-status").inner_text() == "Waiting for the photo…"
+    traffic.let_go()
+    demo.page.wait_for_selector(".ms[data-everything=done]")
+    assert demo.page.locator(".ms-found-status").inner_text().startswith("Done")
+    assert (demo.data("title") == "photo.jpg") == is_readable
+
+
 def test_prompts_made_while_a_photo_is_read_and_cleared_again_do_no_harm(demo):
     traffic = Traffic(demo)
     traffic.catch("encode_picture")
@@ -311,3 +332,20 @@ def test_another_model_greys_the_mask_until_it_answers(visit, two_models):
     assert status.inner_text().startswith("MobileSAM")
     assert "area" in status.inner_text()
     assert demo.saved_mask().any()
+
+
+def test_undo_after_another_model_was_chosen_keeps_no_choice_of_the_first(visit, two_models):
+    demo = visit(two_models)
+    demo.open_example("coffee.jpg")
+    demo.click(300, 200)
+    demo.wait_mask()
+    demo.page.locator(".ms-candidate").last.click()
+    demo.click(350, 230)
+    demo.wait_mask()
+    assert demo.objects[0]["choices"][0] is not None
+    demo.page.locator(".ms-model select").select_option("mobile_sam")
+    demo.wait_mask()
+    demo.action("undo")
+    demo.wait_mask()
+    assert demo.points == [[300, 200, 1]]
+    assert demo.objects[0]["choices"] == [None]

@@ -4,6 +4,7 @@
 const QUEUE_TOLD_MS = 1500; // then the visitor is told that others search before him
 const TURN_WAIT_MS = 60000; // without a word a search is asked for again: it may wait behind others
 const SEARCH_WAIT_MS = 20000; // the same, once it has begun
+const WAITING = "Waiting for the photo…";
 const FEW_MASKS = 5; // with fewer the visitor is told how to get more
 
 function createEverything(parts, view, prompts, page, link) {
@@ -61,7 +62,7 @@ function createEverything(parts, view, prompts, page, link) {
   // Send the search, or wait for the photo: `photoReady` comes back here.
   function ask() {
     if (page.state === "failed") link.encode();
-    if (page.state !== "ready") return showRun("Waiting for the photo…", 0);
+    if (page.state !== "ready") return showRun(WAITING, 0);
     search.isAsked = true;
     link.request("start_everything", { everything: { token: search.token, ...search.options } });
     (search.isHeard ? silence : turn).start(ask);
@@ -129,6 +130,7 @@ function createEverything(parts, view, prompts, page, link) {
     if (lit && !found.get(lit.id)) light(null);
     found.paint();
     view.redraw("everything");
+    if (search?.token !== value.token) return showAll(); // cancelled meanwhile
     if (isLast) return finish(value.text || outcome(value));
     showRun(`${countOf(found.count)}, ${value.done} of ${value.total} points`, value.total ? value.done / value.total : 0);
     showAll();
@@ -269,8 +271,15 @@ function createEverything(parts, view, prompts, page, link) {
       if (search && !search.isAsked) ask();
     },
     // Another photo: what was found is not on it. The server ends its search by itself.
+    // One that waits for its photo is for this one.
     pictureChanged() {
+      const waiting = search && !search.isAsked ? search : null;
       forget();
+      search = waiting;
+      if (search) showRun(WAITING, 0);
+    },
+    photoFailed() {
+      if (search && !search.isAsked) end("The photo could not be read");
     },
     // `defaults`: the options that suit the model.
     modelChanged(name, defaults) {

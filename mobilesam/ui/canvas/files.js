@@ -18,7 +18,10 @@ function attachFiles(parts, page) {
     parts.file.value = "";
   });
   document.addEventListener("paste", (event) => {
-    if (!parts.host.isConnected || !event.clipboardData?.files.length) return;
+    const data = event.clipboardData;
+    if (!parts.host.isConnected || !data?.files.length) return;
+    const isText = event.target.closest?.("textarea, input, [contenteditable]") && data.types.includes("text/plain");
+    if (isText) return; // cells of a spreadsheet come as text and as a picture
     event.preventDefault();
     openFiles(event.clipboardData.files);
   });

@@ -66,6 +66,7 @@ function attachGestures(parts, view, prompts, page) {
   function onDown(event) {
     if (!view.photo || page.isOpening || !isOnStage(event)) return;
     if (event.pointerType === "touch" && penId !== null) return;
+    if (event.button > 2) return; // back, forward, a pen's eraser
     stage.focus({ preventScroll: true });
     page.hideCursor();
     const at = positionOf(event);
@@ -196,12 +197,14 @@ function attachGestures(parts, view, prompts, page) {
     if (moved) page.settle();
   }
 
+  // `at`: null where the pointer has left.
   function hover(at) {
+    const isOver = Boolean(at && view.photo);
     if (page.tab === "everything") {
       stage.style.cursor = "pointer";
-      return page.hoverFound(view.photo ? view.toPhoto(at) : null);
+      return page.hoverFound(isOver ? view.toPhoto(at) : null);
     }
-    const target = view.photo ? hit(at, false) : null;
+    const target = isOver ? hit(at, false) : null;
     const index = target?.kind === "point" ? target.index : null;
     if (index !== view.live.hover) {
       view.live.hover = index;
@@ -236,7 +239,7 @@ function attachGestures(parts, view, prompts, page) {
     if (event.pointerType === "pen") page.penNear(true);
   });
   stage.addEventListener("pointerleave", (event) => {
-    hover({ x: -99, y: -99 });
+    if (event.pointerType !== "touch") hover(null); // a finger leaves with every tap
     if (event.pointerType === "pen") page.penNear(false);
   });
   stage.addEventListener("contextmenu", (event) => event.preventDefault());

@@ -137,9 +137,12 @@ function createLink({ props, trigger, upload, watch }, prompts, results, page) {
     if (page.isOpening) page.setState(stateBefore);
     if (!picture) return;
     if (isReady) {
+      page.photoStays();
       if (!isShown()) ask();
-    } else if (isSilence) page.setState("failed");
-    else encode();
+    } else if (isSilence) {
+      page.setState("failed");
+      page.notEncoded();
+    } else encode();
   }
 
   function onNotice(notice) {
@@ -197,6 +200,7 @@ function createLink({ props, trigger, upload, watch }, prompts, results, page) {
     page.setState("failed"); // the next click tries again
     page.waitingFor(null);
     page.say(text, "ask");
+    page.notEncoded();
     saving.end(false);
   }
 

@@ -8,10 +8,6 @@ const prompts = createObjects(promptsChanged);
 const view = createView(parts, prompts, look);
 
 const facts = { modelTitle: "", modelSource: "", encodeMs: null, isStale: false };
-let modelName = props.models?.standard ?? null;
-let modelTimer = 0;
-let missingModel = null; // asked for by a link
-prompts.setModel(modelName);
 
 const page = {
   tool: "include",
@@ -23,7 +19,7 @@ const page = {
     return this.state === "opening";
   },
   get model() {
-    return modelName;
+    return models.name;
   },
   // Whether a click would start an object, and there is no room for one.
   get isFull() {
@@ -32,7 +28,7 @@ const page = {
   // What every request says.
   message() {
     const active = prompts.current?.id ?? null;
-    return { objects: prompts.toWire(), active, model: modelName, ...look };
+    return { objects: prompts.toWire(), active, model: models.name, ...look };
   },
   // What a download shows.
   saving() {
@@ -41,7 +37,7 @@ const page = {
       wire.choices[wire.choices.length - 1] = prompts.chosenOf(object);
       return wire;
     });
-    return { objects: wires, active: prompts.current?.id ?? null, model: modelName, ...look };
+    return { objects: wires, active: prompts.current?.id ?? null, model: models.name, ...look };
   },
   setState(state) {
     this.state = state;
@@ -58,12 +54,18 @@ const page = {
     const { top, bottom } = parts.stage.getBoundingClientRect();
     if (top < 0 || bottom > innerHeight) parts.toolbar.scrollIntoView({ block: "start" });
   },
-  // Show a sentence over the photo. `kind` (open, ask, limit, save, share, offline) says what it is
+  // Show a sentence over the photo. `kind` (open, ask, limit, save, share, link, offline) says what it is
   // about: an answer of another kind leaves it there.
   say(text, kind = "") {
     parts.notice.hidden = !text;
     parts.notice.dataset.kind = kind;
     parts.noticeText.textContent = text || "";
+  },
+  // A second sentence, after the one about the photo that a link waits for.
+  sayToo(text) {
+    const { hidden, dataset } = parts.notice;
+    const before = !hidden && dataset.kind === "link" ? `${parts.noticeText.textContent} ` : "";
+    this.say(before + text, "share");
   },
   unsay(kind) {
     if (parts.notice.dataset.kind === kind) this.say("");
@@ -193,11 +195,14 @@ const page = {
   },
   encoded({ encode_ms: encodeMs, model }) {
     facts.encodeMs = encodeMs;
-    answeredBy(model);
+    models.answeredBy(model);
     panel.showStatus();
     this.announce("The photo is ready. Click on it.");
     everything.photoReady();
   },
+  // Another one could not be opened.
+  photoStays: () => everything.photoReady(),
+  notEncoded: () => everything.photoFailed(),
   // Masks for revision `rev` are under way; null: none are.
   waitingFor(rev) {
     parts.root.dataset.rev = rev ?? "";
@@ -213,50 +218,18 @@ const page = {
     keeping.changed();
     this.announce(text);
   },
-  // A model that is not here may still come: the server may just be fetching it.
-  setModel(name) {
-    if (name === modelName) return;
-    if (!props.models?.choices.some((entry) => entry.name === name)) {
-      missingModel = name;
-      return;
-    }
-    modelName = name;
-    prompts.setModel(name);
-    facts.encodeMs = null;
-    results.markStale(prompts.hasAny);
-    this.modelsChanged(props.models);
-    link.changeModel();
-  },
-  modelsChanged(models) {
-    if (!models) return;
-    if (missingModel !== null && models.choices.some(({ name }) => name === missingModel)) {
-      const name = missingModel;
-      missingModel = null;
-      return this.setModel(name);
-    }
-    if (missingModel !== null && models.percent == null) {
-      this.say(`The link asks for the model ${missingModel}, which is not here: another one answers.`, "share");
-      missingModel = null;
-    }
-    const current = models.choices.find(({ name }) => name === modelName);
-    if (!current) modelName = models.standard;
-    prompts.setModel(modelName);
-    answeredBy(modelName);
-    everything.modelChanged(modelName, models.choices.find(({ name }) => name === modelName)?.search);
-    panel.showModels(models, modelName);
-    panel.showStatus();
-    clearTimeout(modelTimer);
-    if (models.percent != null) modelTimer = setTimeout(() => link.askModels(), 2000);
-  },
+  setModel: (name) => models.set(name),
+  modelsChanged: (known) => models.changed(known),
 };
 
+const models = createModelChoice(props, prompts, page, () => ({ link, results, everything, panel, sharing }));
 const panel = createPanel(parts, view, prompts, page);
 Object.assign(page, {
   panel,
   lines: createLines(parts, view, prompts, page),
   candidates: createCandidates(parts, view, prompts, page),
   objectList: createObjectList(parts, view, prompts, look, page),
-  answeredBy,
+  answeredBy: models.answeredBy,
 });
 const results = createResults(parts, view, prompts, page);
 const sharing = createSharing(parts, view, prompts, page, props.examples || []);
@@ -269,11 +242,6 @@ view.drawEverything = everything.draw;
 attachGestures(parts, view, prompts, page);
 attachFiles(parts, page);
 attachCamera(parts, page);
-
-function answeredBy(name) {
-  const choice = props.models?.choices.find((entry) => entry.name === name);
-  if (choice) Object.assign(facts, { modelTitle: choice.title, modelSource: choice.source });
-}
 
 function tooMany() {
   if (prompts.points.length >= MAX_POINTS) page.say(`At most ${MAX_POINTS} points can be set; remove one first.`, "ask");

@@ -96,6 +96,7 @@ function createObjectList(parts, view, prompts, look, page) {
     entry.firstChild.replaceWith(input);
     input.addEventListener("keydown", (event) => {
       event.stopPropagation();
+      if (event.isComposing || event.keyCode === 229) return; // the key is the input method's
       if (event.key === "Enter") end(true);
       if (event.key === "Escape") end(false);
     });

@@ -213,7 +213,7 @@ function createObjects(onChange) {
       return changed(`${find(id).name} selected.`);
     },
     rename(id, name) {
-      const text = name.trim().slice(0, 80);
+      const text = oneLine(name).trim().slice(0, 80);
       if (!find(id) || !text || find(id).name === text) return false;
       remember();
       find(id).name = text;
@@ -256,9 +256,12 @@ function createObjects(onChange) {
     // --- masks ---------------------------------------------------------------------------------
 
     // Candidates of another model are others: choices among them mean nothing.
-    setModel(name) {
-      if (model !== null && model !== name) for (const object of now.objects) object.choices = {};
+    setModel(name, keepsChoices = false) {
+      if (model !== null && model !== name && !keepsChoices) this.forgetChoices();
       model = name;
+    },
+    forgetChoices() {
+      for (const { objects } of [now, ...past, ...future]) for (const object of objects) object.choices = {};
     },
     // Objects whose masks are missing or outdated, the active one first.
     get wanting() {
@@ -341,8 +344,6 @@ function createObjects(onChange) {
       refinement = NO_REFINEMENT;
       onChange(null);
     },
-    toWire() {
-      return now.objects.map(wireOf);
-    },
+    toWire: () => now.objects.map(wireOf),
   };
 }

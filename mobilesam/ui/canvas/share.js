@@ -10,7 +10,12 @@ const MAX_TITLE = 200; // characters of a file name
 const MAX_SIDE = 100000; // pixels
 const MAX_SIGMA = 50; // pixels; the server takes no more
 const LINK_FIELDS = ["v", "example", "photo", "size", "model", "active"];
-const CONTROL = /[\u0000-\u001f\u007f-\u009f\u2028\u2029]/;
+const CONTROL = /[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g;
+
+// Text without what cannot be shown: tabs come with cells of a spreadsheet.
+function oneLine(text) {
+  return text.replace(CONTROL, " ");
+}
 
 // --- writing -------------------------------------------------------------------------------------
 
@@ -31,7 +36,7 @@ function writeLink({ example, size, title, model, objects, active }) {
 
 // A surrogate without its other half cannot be written into an address.
 function linkText(text, length) {
-  const whole = [...String(text).replace(/\p{Surrogate}/gu, "\ufffd")].slice(0, length).join("");
+  const whole = [...oneLine(String(text)).replace(/\p{Surrogate}/gu, "\ufffd")].slice(0, length).join("");
   return encodeURIComponent(whole);
 }
 
@@ -109,7 +114,7 @@ function parseText(text, length, what) {
   const plain = decodeURIComponent(text);
   if (!plain.trim()) refuse(`${what} is missing`);
   if ([...plain].length > length) refuse(`${what} has more than ${length} characters`);
-  if (CONTROL.test(plain)) refuse(`${what} has characters that cannot be shown`);
+  if (oneLine(plain) !== plain) refuse(`${what} has characters that cannot be shown`);
   return plain;
 }
 

@@ -16,9 +16,10 @@ function createSharing(parts, view, prompts, page, examples) {
     return writeLink({ example, size: [width, height], title, model: page.model, objects, active });
   }
 
-  // What is on the screen; null while a link still waits for its photo.
+  // What is on the screen; null while a link waits for its photo and nothing else was done.
   function snapshot() {
-    return view.photo && !pending ? { hash: hash(), isPreset: prompts.isPreset } : null;
+    const isUntouched = pending && (prompts.isPreset || !prompts.hasAny);
+    return view.photo && !isUntouched ? { hash: hash(), isPreset: prompts.isPreset } : null;
   }
 
   async function copy() {
@@ -56,7 +57,7 @@ function createSharing(parts, view, prompts, page, examples) {
     } else {
       const [width, height] = state.size;
       const name = state.title ? ` (${state.title})` : "";
-      openFirst(`This link holds prompts for a photo of ${width} × ${height} pixels${name}. Open that photo, and they are applied.`);
+      openFirst(`This link holds prompts for a photo of ${width} × ${height} pixels${name}. Open that photo, and they are applied.`, "link");
     }
   }
 
@@ -68,7 +69,7 @@ function createSharing(parts, view, prompts, page, examples) {
     if (example !== null) return follow({ state });
     pending = state;
     if (file) return page.open({ file });
-    openFirst("This page was loaded again and your photo could not be kept. Open it, and its objects are back.");
+    openFirst("This page was loaded again and your photo could not be kept. Open it, and its objects are back.", "link");
   }
 
   // Whether a photo of the visitor's is open that a link's prompts may be for.
@@ -77,9 +78,9 @@ function createSharing(parts, view, prompts, page, examples) {
   }
 
   // Opening a photo takes the notice away: what is to be said comes after.
-  function openFirst(text = "") {
+  function openFirst(text = "", kind = "share") {
     if (examples.length && !view.photo) page.open({ example: examples[0].name });
-    if (text) page.say(text, "share");
+    if (text) page.say(text, kind);
   }
 
   function start() {
@@ -95,7 +96,7 @@ function createSharing(parts, view, prompts, page, examples) {
       const { objects, active } = pending;
       const wasOwn = pending.example === null;
       pending = null;
-      page.unsay("share");
+      page.unsay("link");
       if (wasOwn) page.announce("The photo's objects are here.");
       return { objects, active, isPreset: false };
     }
@@ -106,6 +107,11 @@ function createSharing(parts, view, prompts, page, examples) {
     return { objects, active: objects.length - 1, isPreset: true, hint };
   }
 
+  // The model that chose among a link's candidates is not here.
+  function forgetChoices() {
+    if (pending) pending.objects = pending.objects.map((object) => ({ ...object, choices: [] }));
+  }
+
   addEventListener("hashchange", () => {
     const read = readLink(location.hash);
     if (!parts.host.isConnected) return;
@@ -113,5 +119,5 @@ function createSharing(parts, view, prompts, page, examples) {
     else if (read?.error) page.say(read.error, "share");
   });
 
-  return { copy, start, resume, snapshot, objectsFor };
+  return { copy, start, resume, snapshot, objectsFor, forgetChoices };
 }
