@@ -12,8 +12,8 @@ import hashlib
 import logging
 import os
 import shutil
-import tempfile
 import time
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -75,7 +75,8 @@ def _build(folder: Path, build: Callable[[Path], None]) -> Path:
         shutil.rmtree(left, ignore_errors=True)
     if folder.exists():
         LOGGER.warning("%s is damaged and made again", folder)
-    part = Path(tempfile.mkdtemp(".part", f"{folder.name}.", folder.parent))
+    part = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}.part")
+    part.mkdir()  # not as tempfile does: others may read the export, too
     try:
         build(part / MODEL_FILE)
         sums = [f"{sha256_of(path)}  {path.name}\n" for path in sorted(part.iterdir())]

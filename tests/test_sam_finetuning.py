@@ -227,7 +227,10 @@ def test_prompts_that_sam_takes_are_taken(small_model: Sam, photos: list) -> Non
         ({"box": np.array([0, 0, np.nan, 5])}, "box must be finite"),
         ({"point_coords": [[1, 1, 1]], "point_labels": [1]}, r"shape \(N, 2\); got \(1, 3\)"),
         ({"point_coords": [1, 1], "point_labels": [1]}, r"shape \(N, 2\); got \(2,\)"),
-        ({"point_coords": [[1, 1]], "point_labels": [1, 0]}, r"Points must have shape"),
+        (
+            {"point_coords": [[1, 1]], "point_labels": [1, 0]},
+            r"point_labels must have shape \(1,\)",
+        ),
         ({"point_coords": [[1, 1]], "point_labels": [2]}, r"got \[2"),
         ({"mask_input": np.zeros((1, 256, 256))}, r"mask_input must be the low_res_logits"),
     ],

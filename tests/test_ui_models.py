@@ -28,7 +28,7 @@ def machine(monkeypatch):
 def loader(source, download):
     assert download is False
     name = str(source).rpartition("/")[2].partition(".")[0]
-    return SimpleNamespace(name=name, draws_prompts=False)
+    return SimpleNamespace(name=name, draws_prompts=False, encode_image=None)
 
 
 def names(shelf):

@@ -134,6 +134,9 @@ class _Gathering:
                 name = wanted.name or prompt.name
                 wanted = replace(prompt, name=name, origin=wanted.origin)
             self.check(wanted.origin, wanted)
+            if wanted.name and not self.needs_prompts:
+                hint = "empty its cells of names, or use --name for all of them"
+                raise ValueError(f"{wanted.origin}: everything mode takes no names; {hint}.")
             inside = Path(os.path.abspath(photo)).is_relative_to(os.path.abspath(table.parent))
             self.add(photo, table.parent if inside else photo.parent, wanted)
         if not rows:

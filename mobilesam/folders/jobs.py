@@ -6,7 +6,7 @@ import errno
 import logging
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -192,7 +192,7 @@ def failed(job: Job, error: Exception) -> Outcome:
     return Outcome(job, error=sentence(error), fatal=fatal)
 
 
-def outcomes(worker: Worker, jobs: Sequence[Job], threads: int) -> Iterator[Outcome]:
+def outcomes(worker: Worker, jobs: Sequence[Job], threads: int) -> Generator[Outcome]:
     """Work on pictures one after the other, and tell what became of each.
 
     With more than one thread, that many read pictures ahead of the one that is encoded, and as many

@@ -7,7 +7,7 @@ import importlib.util
 import logging
 import os
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,8 +38,8 @@ def check_ray() -> None:
 
 def ray_outcomes(
     task: Task, jobs: Sequence[Job], address: str, workers: int | None = None
-) -> Iterator[Outcome]:
-    """Work on pictures under Ray Data, and tell what became of each.
+) -> Generator[Outcome]:
+    """Find or start a cluster; what is returned works there and tells what became of each picture.
 
     Every worker is an actor with a model of its own. One that dies is started again, and the
     pictures it had are done anew. The folders of pictures and of results must be the same on all
@@ -60,6 +60,14 @@ def ray_outcomes(
     mine = not ray.is_initialized()
     if mine:
         _start(address, workers)
+    return _outcomes(task, jobs, workers, mine)
+
+
+def _outcomes(
+    task: Task, jobs: Sequence[Job], workers: int | None, mine: bool
+) -> Generator[Outcome]:
+    import ray
+
     try:
         gpus = 1 if str(task.load.get("device", "")).startswith("cuda") else 0
         resources = ray.cluster_resources()

@@ -119,7 +119,8 @@ def run(request: Request) -> int:
     inputs = _inputs(request)
     settings = request.settings
     with opened_folder(request.out):
-        jobs, output = plan(inputs.pictures, request.output, settings, overwrite=request.overwrite)
+        planned = plan(inputs.pictures, request.output, settings, overwrite=request.overwrite)
+        jobs, output = planned.jobs, planned.output
         pending = [job for job in jobs if request.overwrite or not output.is_finished(job)]
         progress = Progress(len(jobs), skipped=len(jobs) - len(pending))
         task = _task(request, output)
@@ -127,18 +128,19 @@ def run(request: Request) -> int:
         try:
             stopped = False
             with closing(_outcomes(request, task, pending, progress)) as results:
+                planned.begin()  # nothing is removed before the model has been found
                 for outcome in results:
                     progress.add(outcome)
                     if stopped := outcome.fatal:
-                        hint = "free some and run the same command again: it goes on from here"
+                        hint = f"free some and run {_again(request)} again: it goes on from here"
                         progress.say(f"there is no space left in {request.out}; {hint}.")
                         break
             if not stopped:
-                whole = output.write_whole(jobs)
+                whole = output.write_whole([*planned.others, *jobs])
                 status = SOME_FAILED if progress.failures else OK
         except KeyboardInterrupt:
             status = INTERRUPTED
-            if not request.overwrite:  # also those that nobody has told of yet
+            if planned.begun:  # also those that nobody has told of yet
                 progress.recount(sum(output.is_finished(job) for job in pending))
         except OSError as error:  # of write_whole: pictures' own errors are outcomes
             progress.say(sentence(error))
@@ -150,12 +152,13 @@ def run(request: Request) -> int:
 
 def _weights(model: str) -> str:
     """Return what tells a model's weights from others: a checkpoint may change behind its path."""
-    from mobilesam.checkpoints import CHECKPOINTS
+    from mobilesam.checkpoints import CHECKPOINTS, find_checkpoint
     from mobilesam.registry import MODELS, locate
 
     spec = MODELS.get(model)
     if spec is not None and spec.checkpoint is not None:
-        digest = CHECKPOINTS[spec.checkpoint].sha256  # also before it is downloaded
+        found = find_checkpoint(spec.checkpoint)  # may be a file of one's own
+        digest = sha256_of(found) if found else CHECKPOINTS[spec.checkpoint].sha256
     else:
         digest = sha256_of(locate(model)[0])
     return digest[:DIGITS]
@@ -213,13 +216,19 @@ def _named(picture: Picture, name: str) -> Picture:
 def _outcomes(
     request: Request, task: Task, pending: Sequence[Job], progress: Progress
 ) -> Generator[Outcome]:
+    """Get ready to work, and return what will do it."""
     if not pending:
-        return
+        nothing: tuple[Outcome, ...] = ()
+        return (outcome for outcome in nothing)
     if request.ray:
-        yield from ray_outcomes(task, pending, request.ray, request.jobs)
-    else:
-        worker = Worker(task, progress.show_share)
-        yield from outcomes(worker, pending, request.jobs or DEFAULT_THREADS)
+        return ray_outcomes(task, pending, request.ray, request.jobs)
+    worker = Worker(task, progress.show_share)
+    return outcomes(worker, pending, request.jobs or DEFAULT_THREADS)
+
+
+def _again(request: Request) -> str:
+    """Return what goes on with a run; what it has made anew is not to be made once more."""
+    return f"the same command{' without --overwrite' if request.overwrite else ''}"
 
 
 def _report(
@@ -232,7 +241,7 @@ def _report(
         counts += f", {progress.objects} object{'' if progress.objects == 1 else 's'} found"
     ending = f"results in {whole if whole and request.format == 'coco' else request.out}"
     if status == INTERRUPTED:
-        ending = f"interrupted: the same command goes on from here; {ending}"
+        ending = f"interrupted: {_again(request)} goes on from here; {ending}"
     progress.say(f"{counts}; {ending}")
     if request.everything is not None and done and progress.objects == 0:
         hint = "lower --pred-iou-thresh and --stability-score-thresh"

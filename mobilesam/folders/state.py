@@ -9,7 +9,7 @@ import shutil
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -55,64 +55,130 @@ def _clear(state_folder: Path) -> None:
             _remove(left)
 
 
+@dataclass(eq=False)
+class Plan:
+    """What a run is to make; nothing is changed before it ``begin``s.
+
+    Attributes:
+        jobs: One for each picture asked for.
+        others: Those of earlier runs into this folder that are not asked for now.
+        output: Where it goes, with the names of all objects.
+        outdated: Results that are to be made anew.
+        known: The bookkeeping as it will be.
+        begun: Whether what is outdated is gone.
+    """
+
+    jobs: list[Job]
+    others: list[Job]
+    output: Output
+    outdated: Sequence[Path]
+    known: dict[str, Any]
+    begun: bool = field(default=False, init=False)
+
+    def begin(self) -> None:
+        """Remove what is to be made anew, and note what with; call it when all else is ready.
+
+        A run that is cut off afterwards can be gone on with: what is there was made by it.
+
+        Raises:
+            OSError: Something of it could not be done.
+        """
+        for path in self.outdated:
+            _remove(path)
+        content = json.dumps(self.known, indent=1).encode()
+        write_atomically(self.output.state_folder / STATE_FILE, content, self.output.state_folder)
+        self.begun = True
+
+
 def plan(
     pictures: Sequence[Picture],
     output: Output,
     settings: Mapping[str, Any],
     *,
     overwrite: bool = False,
-) -> tuple[list[Job], Output]:
+) -> Plan:
     """Give every picture a name for its results, the one it had in earlier runs if there was one.
 
     The name is that of the picture, below the folder it was found through, without suffix. Where
     another picture has that name, be it of an earlier run, or the result would replace a picture,
-    the suffix is added, and then a number.
+    the suffix is added, and then a number. What an earlier run has made is no picture.
 
     Args:
         pictures: What is asked for.
         output: Where it goes; what prompts and earlier runs call objects is added to its classes.
         settings: All that results depend on beside the picture and its prompts, fit for JSON.
-        overwrite: Whether results made with other settings or prompts are removed; else they are
-            an error.
-
-    Returns:
-        A job for each picture, and the output with the names of all objects.
+        overwrite: Whether these pictures' results are made anew; else those made with other
+            settings or prompts are an error.
 
     Raises:
-        ValueError: Results that are there were made with other settings or prompts, or not here.
-        OSError: The bookkeeping could not be read or written.
+        ValueError: Results that are there were made with other settings or prompts, or not here;
+            or nothing is left to do.
+        OSError: The bookkeeping could not be read.
     """
-    path = output.state_folder / STATE_FILE
-    known = _read(path)
+    known = _read(output.state_folder / STATE_FILE)
+    pictures = _without_results(pictures, output, known["pictures"])
     settings = json.loads(json.dumps(settings))  # as they will be read again
+    before, first_run = dict(known["pictures"]), known["settings"] is None
+    asked = {_key(picture, output): _digest(picture.prompts) for picture in pictures}
     if known["settings"] != settings:
-        stale = list(known["pictures"].values())
         what = _difference(known["settings"] or {}, settings)
+        stale = before
         known["pictures"], known["classes"] = {}, []
     else:
-        entries = [known["pictures"].get(_key(picture, output)) for picture in pictures]
-        stale = [
-            entry
-            for entry, picture in zip(entries, pictures, strict=True)
-            if entry and entry["prompts"] != _digest(picture.prompts)
-        ]
         what = "other prompts"
-    stale = [entry for entry in stale if (output.folder / entry["result"]).exists()]
-    if stale and not overwrite:
-        first = stale[0]["result"]
-        message = f"{output.folder} holds {len(stale)} results made with {what} (as {first});"
-        raise ValueError(f"{message} {REMEDY}.")
-    for entry in stale:
-        _remove(output.folder / entry["result"])
+        stale = {
+            key: entry
+            for key, entry in before.items()
+            if key in asked and entry["prompts"] != asked[key]
+        }
+    stale = {key: one for key, one in stale.items() if (output.folder / one["result"]).exists()}
+    _refuse_stale(stale, asked, output.folder, what, overwrite)
     ours = set(known["pictures"])
     names = [prompt.name for picture in pictures for prompt in picture.prompts]
     known["classes"] = list(dict.fromkeys([*known["classes"], *output.classes, *names]))
-    jobs = _name(pictures, output, known["pictures"])
+    jobs, others = _name(pictures, output, known["pictures"])
     if not overwrite:
-        _refuse_foreign(jobs, output, ours, first_run=known["settings"] is None)
+        _refuse_foreign(jobs, output, ours, first_run)
     known["settings"] = settings
-    write_atomically(path, json.dumps(known, indent=1).encode(), output.state_folder)
-    return jobs, replace(output, classes=tuple(known["classes"]))
+    outdated = [output.folder / entry["result"] for entry in stale.values()]
+    if overwrite:
+        outdated += [output.path(job) for job in jobs]
+    complete = replace(output, classes=tuple(known["classes"]))
+    return Plan(jobs, others, complete, outdated=outdated, known=known)
+
+
+def _without_results(
+    pictures: Sequence[Picture], output: Output, known: Mapping[str, Any]
+) -> list[Picture]:
+    """Leave out what an earlier run wrote here: a pattern may match that, too."""
+    made = {_fold(os.path.abspath(output.folder / one["result"])) for one in known.values()}
+    left = []
+    for picture in pictures:
+        path = os.path.abspath(picture.path)
+        if _fold(path) not in made and _fold(os.path.dirname(path)) not in made:
+            left.append(picture)
+    if not left:
+        raise ValueError(
+            f"All pictures that were given are results of an earlier run, in {output.folder}; "
+            "name others."
+        )
+    return left
+
+
+def _refuse_stale(
+    stale: Mapping[str, Any], asked: Mapping[str, Any], folder: Path, what: str, overwrite: bool
+) -> None:
+    """Refuse to mix results; ``overwrite`` is for those of the pictures that are asked for."""
+    left = [entry["result"] for key, entry in stale.items() if key not in asked]
+    if overwrite and left:
+        raise ValueError(
+            f"{folder} also holds {len(left)} results of other pictures, made with {what} (as "
+            f"{left[0]}); choose another --out, or delete them with {STATE_FOLDER} in it."
+        )
+    if stale and not overwrite:
+        first = next(iter(stale.values()))["result"]
+        message = f"{folder} holds {len(stale)} results made with {what} (as {first});"
+        raise ValueError(f"{message} {REMEDY}.")
 
 
 def _refuse_foreign(jobs: Sequence[Job], output: Output, ours: set[str], first_run: bool) -> None:
@@ -125,16 +191,25 @@ def _refuse_foreign(jobs: Sequence[Job], output: Output, ours: set[str], first_r
             raise ValueError(f"{path} is there already, and not from an earlier run; {REMEDY}.")
 
 
-def _name(pictures: Sequence[Picture], output: Output, known: dict[str, Any]) -> list[Job]:
-    """Name all results, and note the names in ``known``."""
+def _name(
+    pictures: Sequence[Picture], output: Output, known: dict[str, Any]
+) -> tuple[list[Job], list[Job]]:
+    """Name all results, and note the names in ``known``; the second list is of its others."""
     taken = {_fold(entry["name"]) for entry in known.values()}
     not_replaced = {_fold(os.path.abspath(picture.path)) for picture in pictures}
     if output.whole_path is not None:
         not_replaced.add(_fold(os.path.abspath(output.whole_path)))
-    common = Path(os.path.commonpath([os.path.abspath(picture.root) for picture in pictures]))
+    asked = {_key(picture, output) for picture in pictures}
+    earlier = {key: _earlier(key, entry, output) for key, entry in known.items()}
+    earlier = {key: picture for key, picture in earlier.items() if key not in asked}
+    common = _common_root([*pictures, *earlier.values()])
+    others = [
+        Job(picture, known[key]["name"], relative_path(picture.path, common or picture.root))
+        for key, picture in earlier.items()
+    ]
     jobs = []
     for picture in pictures:
-        shown, key = relative_path(picture.path, common), _key(picture, output)
+        shown, key = relative_path(picture.path, common or picture.root), _key(picture, output)
         if key in known:
             job = Job(picture, known[key]["name"], shown)
         else:
@@ -148,9 +223,24 @@ def _name(pictures: Sequence[Picture], output: Output, known: dict[str, Any]) ->
             "name": job.name,
             "result": relative_path(output.path(job), output.folder),
             "prompts": _digest(picture.prompts),
+            "root": relative_path(picture.root, output.folder),
         }
         jobs.append(job)
-    return jobs
+    return jobs, others
+
+
+def _earlier(key: str, entry: Mapping[str, Any], output: Output) -> Picture:
+    """Return a picture of an earlier run, as far as it is known."""
+    path = output.folder / key
+    return Picture(path, output.folder / entry["root"] if "root" in entry else path.parent)
+
+
+def _common_root(pictures: Sequence[Picture]) -> Path | None:
+    """Return the folder that all roots are in; None if there is none, on several drives."""
+    try:
+        return Path(os.path.commonpath([os.path.abspath(picture.root) for picture in pictures]))
+    except ValueError:
+        return None
 
 
 def _candidates(picture: Picture) -> Iterator[str]:

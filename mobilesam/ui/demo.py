@@ -139,8 +139,8 @@ def _wire(demo: gr.Blocks, canvas: PromptCanvas, session: gr.State, studio: segm
     def start_everything(
         message: Mapping[str, Any], visited: Session, request: gr.Request
     ) -> Iterator[Any]:
-        studio.budget.touch(visited, request.session_hash)
         for props in everything.search(studio, visited, message):
+            studio.budget.touch(visited, request.session_hash)  # or its embedding might have to go
             yield gr.update(**props)
 
     def stop_everything(message: Mapping[str, Any], visited: Session) -> Any:

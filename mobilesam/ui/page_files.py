@@ -31,7 +31,11 @@ def store_in(folder: str | Path) -> Callable[[bytes, str], dict[str, Any]]:
     def store(data: bytes, file_name: str) -> dict[str, Any]:
         path = Path(folder, secrets.token_hex(16), strip_invalid_filename_characters(file_name))
         path.parent.mkdir(parents=True)
-        path.write_bytes(data)
+        try:
+            path.write_bytes(data)
+        except OSError:  # the disk is full: nobody would ever delete what is there
+            discard(str(path))
+            raise
         return {
             "path": str(path.resolve()),
             "orig_name": file_name,

@@ -121,6 +121,8 @@ def test_a_bad_option_is_one_sentence(
     (photos / "t.csv").write_text("path,x,y\nü.png,3,4\n")
     words = ("everything", photos / "t.csv", *words[2:])
     refuses("t.csv, line 2: everything mode takes no prompts", *words)
+    (photos / "t.csv").write_text("path,name\nü.png,cat\n")
+    refuses("t.csv, line 2: everything mode takes no names; empty its cells of names, or", *words)
     assert not (tmp_path / "out").exists()
 
 

@@ -12,9 +12,16 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from mobilesam.checkpoints import CHECKPOINTS
+from mobilesam.files import sha256_of
 from mobilesam.folders import jobs as jobs_module
+from mobilesam.folders.inputs import Picture
+from mobilesam.folders.outputs import Job, Output
+from mobilesam.folders.run import Request
+from mobilesam.folders.state import plan
 from tests.conftest import Run
 from tests.folders.results import BOX, Segment, counts, opened_coco, results
+from tests.official_checkpoints import write_official_checkpoint
 
 pytestmark = [
     pytest.mark.usefixtures("empty_machine"),
@@ -66,6 +73,101 @@ def test_results_of_other_settings_or_prompts_are_not_taken_for_finished(
     assert results(tmp_path / "out").keys() == before.keys()
     assert segment(photos, *BOX, "--format", "yolo", "--overwrite")[0] == 0
     assert results(tmp_path / "out").keys() == {"a.txt", "ü b.txt", "classes.txt"}
+
+
+def test_overwriting_removes_nothing_before_it_can_make_it_anew(
+    run: Run, segment: Segment, photos: Path, tmp_path: Path
+) -> None:
+    segment(photos, *BOX)
+    before = results(tmp_path / "out")
+    words = ("segment", photos, *BOX, "--out", tmp_path / "out", "--overwrite")
+    for more in (("--model", "sam_vit_b"), ("--model", "embedded", "--device", "cuda:9")):
+        status, _, stderr = run(*words, *more)
+        assert status == 2, stderr
+        assert results(tmp_path / "out") == before
+    assert counts(segment(photos, *BOX)[1]) == (0, 2, 0)  # and it is still known how they were made
+
+
+def test_overwriting_leaves_other_pictures_results_alone(
+    segment: Segment, photos: Path, tmp_path: Path
+) -> None:
+    segment(photos, *BOX)
+    before = results(tmp_path / "out")
+    one = (photos / "a.jpg", *BOX, "--format", "png", "--overwrite")
+    status, _, stderr = segment(*one, "--name", "thing")
+    assert status == 2
+    assert "also holds 1 results of other pictures, made with name object, not thing" in stderr
+    assert results(tmp_path / "out") == before
+    assert counts(segment(*one)[1]) == (1, 0, 0)
+    assert results(tmp_path / "out").keys() == before.keys()
+
+
+def test_an_overwriting_run_that_was_cut_off_goes_on_without_it(
+    segment: Segment, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segment(photos, *BOX, "--jobs", "1")
+    work = jobs_module.Worker.__call__
+
+    def stop_at_second(worker: jobs_module.Worker, job: Job) -> jobs_module.Outcome:
+        if job.name != "a":
+            raise KeyboardInterrupt
+        return work(worker, job)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs_module.Worker, "__call__", stop_at_second)
+        status, report, stderr = segment(photos, *BOX, "--jobs", "1", "--overwrite")
+    assert (status, report["done"], report["unfinished"]) == (130, 1, 1)
+    assert "the same command without --overwrite goes on from here" in stderr
+    assert counts(segment(photos, *BOX, "--jobs", "1")[1]) == (1, 1, 0)
+
+
+def test_one_data_set_has_the_pictures_of_all_runs(
+    segment: Segment, photos: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    Image.new("RGB", (50, 40), "red").save(other / "a.jpg")
+    box = ("--box", "1,1,40,30", "--format", "coco")
+    segment(photos, *box)
+    _, report, _ = segment(other, *box)
+    names = sorted(image["file_name"] for image in opened_coco(report).imgs.values())
+    assert names == ["other/a.jpg", f"{photos.name}/a.jpg", f"{photos.name}/ü b.png"]
+
+
+def test_results_beside_the_pictures_are_no_pictures(
+    run: Run, photos: Path, checkpoint: Path
+) -> None:
+    words = ("segment", photos / "*", *BOX, "--model", checkpoint, "--out", photos)
+    assert counts(json.loads(run(*words)[1])) == (3, 0, 0)
+    before = results(photos)
+    assert counts(json.loads(run(*words)[1])) == (0, 3, 0)
+    assert results(photos) == before
+    status, _, stderr = run("segment", photos / "a.png", *words[2:], "--format", "png")
+    assert (status, "are results of an earlier run" in stderr) == (2, True)
+
+
+def test_pictures_without_a_folder_in_common(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def on_two_drives(paths: list[str]) -> str:
+        raise ValueError("Paths don't have the same drive")
+
+    monkeypatch.setattr(os.path, "commonpath", on_two_drives)
+    output = Output(tmp_path, "coco", False, 1.0, False, ("object",))
+    pictures = [Picture(tmp_path / name / "x.jpg", tmp_path / name) for name in "ab"]
+    assert [job.shown for job in plan(pictures, output, {}).jobs] == ["x.jpg", "x.jpg"]
+
+
+def test_a_checkpoint_of_ones_own_under_an_official_name_is_known_by_its_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published = CHECKPOINTS["mobile_sam"].sha256
+    request = Request([], tmp_path / "out", "mobile_sam", "png")
+    assert published.startswith(request.settings["weights"])  # before it is downloaded
+    monkeypatch.setenv("MOBILESAM_CHECKPOINT_DIR", str(tmp_path))
+    path = write_official_checkpoint("t", tmp_path)
+    own = Request([], tmp_path / "out", "mobile_sam", "png").settings["weights"]
+    assert sha256_of(path).startswith(own) and not published.startswith(own)
 
 
 def test_results_of_weights_that_were_replaced_are_not_taken_for_finished(
