@@ -171,9 +171,10 @@ def _refuse_stale(
     """Refuse to mix results; ``overwrite`` is for those of the pictures that are asked for."""
     left = [entry["result"] for key, entry in stale.items() if key not in asked]
     if overwrite and left:
+        count = f"{len(left)} result{'' if len(left) == 1 else 's'}"
         raise ValueError(
-            f"{folder} also holds {len(left)} results of other pictures, made with {what} (as "
-            f"{left[0]}); choose another --out, or delete them with {STATE_FOLDER} in it."
+            f"{folder} also holds {count} of other pictures, made with {what} (as {left[0]}); "
+            f"choose another --out, or delete them with {STATE_FOLDER} in it."
         )
     if stale and not overwrite:
         first = next(iter(stale.values()))["result"]

@@ -96,7 +96,7 @@ def test_overwriting_leaves_other_pictures_results_alone(
     one = (photos / "a.jpg", *BOX, "--format", "png", "--overwrite")
     status, _, stderr = segment(*one, "--name", "thing")
     assert status == 2
-    assert "also holds 1 results of other pictures, made with name object, not thing" in stderr
+    assert "also holds 1 result of other pictures, made with name object, not thing" in stderr
     assert results(tmp_path / "out") == before
     assert counts(segment(*one)[1]) == (1, 0, 0)
     assert results(tmp_path / "out").keys() == before.keys()
