@@ -136,7 +136,7 @@ def plan(
     ours = set(known["pictures"])
     names = [prompt.name for picture in pictures for prompt in picture.prompts]
     known["classes"] = list(dict.fromkeys([*known["classes"], *output.classes, *names]))
-    jobs, others = _name(pictures, output, known["pictures"])
+    jobs, others = _name(pictures, output, known["pictures"], asked)
     if not overwrite:
         _refuse_foreign(jobs, output, ours, first_run)
     known["settings"] = settings
@@ -193,16 +193,19 @@ def _refuse_foreign(jobs: Sequence[Job], output: Output, ours: set[str], first_r
 
 
 def _name(
-    pictures: Sequence[Picture], output: Output, known: dict[str, Any]
+    pictures: Sequence[Picture], output: Output, known: dict[str, Any], asked: Mapping[str, str]
 ) -> tuple[list[Job], list[Job]]:
-    """Name all results, and note the names in ``known``; the second list is of its others."""
+    """Name all results, and note the names in ``known``; the second list is of its others.
+
+    ``asked`` has the digest of each picture's prompts by its key.
+    """
     taken = {_fold(entry["name"]) for entry in known.values()}
     not_replaced = {_fold(os.path.abspath(picture.path)) for picture in pictures}
     if output.whole_path is not None:
         not_replaced.add(_fold(os.path.abspath(output.whole_path)))
-    asked = {_key(picture, output) for picture in pictures}
-    earlier = {key: _earlier(key, entry, output) for key, entry in known.items()}
-    earlier = {key: picture for key, picture in earlier.items() if key not in asked}
+    earlier = {
+        key: _earlier(key, entry, output) for key, entry in known.items() if key not in asked
+    }
     common = _common_root([*pictures, *earlier.values()])
     others = [
         Job(picture, known[key]["name"], relative_path(picture.path, common or picture.root))
@@ -223,7 +226,7 @@ def _name(
         known[key] = {
             "name": job.name,
             "result": relative_path(output.path(job), output.folder),
-            "prompts": _digest(picture.prompts),
+            "prompts": asked[key],
             "root": relative_path(picture.root, output.folder),
         }
         jobs.append(job)

@@ -23,7 +23,7 @@ function attachFiles(parts, page) {
     const isText = event.target.closest?.("textarea, input, [contenteditable]") && data.types.includes("text/plain");
     if (isText) return; // cells of a spreadsheet come as text and as a picture
     event.preventDefault();
-    openFiles(event.clipboardData.files);
+    openFiles(data.files);
   });
   // On the window: a file dropped beside the component would replace the page.
   for (const type of ["dragenter", "dragover"]) {

@@ -9,13 +9,14 @@ function createModelChoice(props, prompts, page, others) {
   let timer = 0;
   prompts.setModel(name);
 
-  function isHere(wanted) {
-    return Boolean(props.models?.choices.some((entry) => entry.name === wanted));
+  // What is known of a model; undefined where it is not here.
+  function choiceOf(wanted) {
+    return props.models?.choices.find((entry) => entry.name === wanted);
   }
 
   // What is known of the model that has answered.
   function answeredBy(model) {
-    const choice = props.models?.choices.find((entry) => entry.name === model);
+    const choice = choiceOf(model);
     if (choice) Object.assign(page.facts, { modelTitle: choice.title, modelSource: choice.source });
   }
 
@@ -23,7 +24,7 @@ function createModelChoice(props, prompts, page, others) {
   function set(wanted, ofLink = false) {
     missing = null;
     if (wanted === null || wanted === name) return;
-    if (!isHere(wanted)) {
+    if (!choiceOf(wanted)) {
       missing = wanted;
       others().link.askModels(); // what is known here may be old
       setTimeout(() => changed(props.models), MODELS_WAIT_MS); // or just as it is there
@@ -40,15 +41,13 @@ function createModelChoice(props, prompts, page, others) {
   // The server has said which models there are.
   function changed(models) {
     if (!models) return;
-    if (missing !== null && isHere(missing)) {
-      return set(missing, true);
-    }
+    if (missing !== null && choiceOf(missing)) return set(missing, true);
     if (missing !== null && models.percent == null) doWithout();
-    if (!isHere(name)) name = models.standard;
+    if (!choiceOf(name)) name = models.standard;
     prompts.setModel(name);
     answeredBy(name);
     const { everything, panel, link } = others();
-    everything.modelChanged(name, models.choices.find((entry) => entry.name === name)?.search);
+    everything.modelChanged(name, choiceOf(name)?.search);
     panel.showModels(models, name);
     panel.showStatus();
     clearTimeout(timer);
