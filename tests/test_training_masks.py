@@ -165,15 +165,38 @@ def test_of_a_padded_square_only_the_picture_counts(picture: tuple[int, int]) ->
     assert corrected.isfinite()
 
 
+def test_a_decoder_in_bf16_throughout_learns_the_same() -> None:
+    torch.manual_seed(2)
+    model = build_model("deit_tiny", 64, pads_to_square=False, draws_prompts=True)
+    config = TeacherConfig(precision="bf16")
+    pixels = torch.randint(0, 255, (2, 3, 64, 64), dtype=torch.uint8)
+    targets = torch.zeros(4, 16, 16)
+    targets[:, 2:9, 4:12] = 1
+    batch = Batch(pixels, targets, torch.ones_like(targets), torch.tensor([[16.0, 8, 48, 36]] * 4))
+    numbers = numbers_for(4, 1 + BOX_NUMBERS + POINT_NUMBERS + 2 * CORRECTION_NUMBERS)
+    losses, gradients = [], []
+    for casts in (False, True):
+        model.zero_grad()
+        loss, _ = MaskStep(model, config, casts_decoder=casts)(batch, numbers, (True, False))
+        loss.backward()
+        parts = [p.grad.flatten() for p in model.parameters() if p.grad is not None]
+        losses.append(loss.item())
+        gradients.append(torch.cat(parts))
+        assert all(part.dtype == torch.float32 for part in parts)
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+    assert torch.cosine_similarity(*gradients, dim=0) > 0.98
+
+
+@pytest.mark.parametrize("casts", [False, True])
 @pytest.mark.parametrize("encoder", ["deit_tiny", "tiny_vit", "sam_vit_b"])
 def test_a_step_stays_on_its_device_and_reads_nothing_back(
-    encoder: str, monkeypatch: pytest.MonkeyPatch
+    encoder: str, casts: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a GPU both would make it wait; on the meta device both are errors."""
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())  # has none
     square = encoder == "sam_vit_b"
     model = build_model(encoder, 64, pads_to_square=square, draws_prompts=True).to("meta")
-    step = MaskStep(model.train(), TeacherConfig())
+    step = MaskStep(model.train(), TeacherConfig(), casts_decoder=casts)
     pixels = torch.zeros(1, 3, 64, 32, dtype=torch.uint8, device="meta")
     targets, boxes = torch.zeros(3, 16, 8, device="meta"), torch.zeros(3, 4, device="meta")
     count = 1 + BOX_NUMBERS + POINT_NUMBERS + 2 * CORRECTION_NUMBERS

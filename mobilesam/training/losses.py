@@ -7,8 +7,7 @@ from torch.nn import functional as F
 
 FOCAL_WEIGHT = 20.0
 DICE_WEIGHT = 1.0
-FOCAL_GAMMA = 2.0
-FOCAL_ALPHA = 0.5
+FOCAL_ALPHA = 0.5  # both sides weigh alike; gamma is 2
 FOCAL_EXTENT = 4.0  # the focal loss is a mean over so many times the mask's own area,
 FOCAL_MIN_SHARE = 1 / 32  # over at least so much of the picture, and at most all of it
 SMALL_SHARE = 0.02  # of the picture; for the log
@@ -31,14 +30,15 @@ def mask_losses(logits: torch.Tensor, targets: torch.Tensor, valid: torch.Tensor
         (B, M) float32.
     """
     logits = logits.float()
-    targets, valid = targets[:, None].expand_as(logits), valid[:, None]
+    targets, valid = targets[:, None], valid[:, None]
     probability = logits.sigmoid()
-    cross_entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    alpha = FOCAL_ALPHA * targets + (1 - FOCAL_ALPHA) * (1 - targets)
-    focal = alpha * (probability - targets).abs().pow(FOCAL_GAMMA) * cross_entropy * valid
+    cross_entropy = F.binary_cross_entropy_with_logits(
+        logits, targets.expand_as(logits), reduction="none"
+    )
+    focal = (probability - targets).square() * cross_entropy * valid
     cells = valid.sum((2, 3)).clamp(min=1)
     extent = torch.maximum(FOCAL_EXTENT * targets.sum((2, 3)), FOCAL_MIN_SHARE * cells)
-    focal = focal.sum((2, 3)) / torch.minimum(extent, cells)
+    focal = FOCAL_ALPHA * focal.sum((2, 3)) / torch.minimum(extent, cells)
     p, t = probability * valid, targets * valid
     dice = 1 - (2 * (p * t).sum((2, 3)) + 1) / (p.square().sum((2, 3)) + t.square().sum((2, 3)) + 1)
     return FOCAL_WEIGHT * focal + DICE_WEIGHT * dice

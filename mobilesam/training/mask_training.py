@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
+from torch.func import functional_call
 
 from mobilesam.modeling import Sam, build_model
+from mobilesam.modeling.layers import as_map
+from mobilesam.modeling.prompt_encoder import embed_prompts
 from mobilesam.registry import load_model
 from mobilesam.training.config import (
     DEFAULT_IMAGE_SIZE,
@@ -38,6 +42,8 @@ from mobilesam.training.prompts import (
 )
 from mobilesam.training.run import Run
 
+Decoder = Callable[..., tuple[torch.Tensor, torch.Tensor]]
+
 LARGEST_LOGIT = 32.0  # of a mask that goes back in as a prompt
 _ROUNDS_STREAM = 2  # the data and the prompts of a step are drawn from other streams
 _FIRST_NUMBERS = 1 + BOX_NUMBERS + POINT_NUMBERS
@@ -49,12 +55,18 @@ class MaskStep(nn.Module):
     Args:
         model: What is trained.
         config: The weights of the losses, the share of boxes, the precision.
+        casts_decoder: Whether the mask decoder computes in bf16 throughout, its norms and sums as
+            well: it moves much and computes little, and autocast keeps those in float32. By
+            default on a GPU with bf16.
     """
 
-    def __init__(self, model: Sam, config: MaskConfig) -> None:
+    def __init__(self, model: Sam, config: MaskConfig, casts_decoder: bool | None = None) -> None:
         super().__init__()
         self.model = model
         self.config = config
+        plain_bf16 = config.precision == "bf16" and not config.compile
+        by_default = plain_bf16 and model.device.type == "cuda"
+        self.casts_decoder = by_default if casts_decoder is None else casts_decoder
 
     def forward(
         self, batch: Batch, numbers: torch.Tensor, keep_mask: tuple[bool, ...]
@@ -70,7 +82,8 @@ class MaskStep(nn.Module):
         rows, columns = batch.targets.shape[-2:]
         with self._autocast(batch.pixels.device):
             features = self.model.encode_image(batch.pixels.float())
-        features = features.repeat_interleave(len(batch.targets) // len(batch.pixels), dim=0)
+        decode = self._decoder()
+        features = _repeat(features, len(batch.targets) // len(batch.pixels))
         first, later = numbers[:, :_FIRST_NUMBERS], numbers[:, _FIRST_NUMBERS:]
         coords, labels, single_click = self._first_prompts(batch, first)
         rounds = 1 + len(keep_mask)
@@ -78,8 +91,7 @@ class MaskStep(nn.Module):
         first_logged: dict[str, torch.Tensor] = {}
         mask_input = None
         for number in range(rounds):
-            with self._autocast(numbers.device):
-                logits, iou = self.model.decode_masks(features, coords, labels, mask_input)
+            logits, iou = decode(features, coords, labels, mask_input)
             covered = logits[..., :rows, :columns]  # of a padded square, what the picture covers
             loss, logged = prompt_loss(
                 covered,
@@ -106,6 +118,41 @@ class MaskStep(nn.Module):
                 mask_input = shown[:, None] if keep_mask[number] else None
         return total, {"loss": total.detach(), **first_logged, "iou_last": logged["iou_single"]}
 
+    def _decoder(self) -> Decoder:
+        """Return what decodes as ``Sam.decode_masks`` does, in this step's precision."""
+        model, device = self.model, self.model.device
+
+        def decode(
+            features: torch.Tensor,
+            coords: torch.Tensor,
+            labels: torch.Tensor,
+            mask_input: torch.Tensor | None,
+        ) -> tuple[torch.Tensor, torch.Tensor]:
+            with self._autocast(device):
+                return model.decode_masks(features, coords, labels, mask_input)
+
+        if not self.casts_decoder:
+            return decode
+        half = torch.bfloat16
+        weights = {name: p.to(half) for name, p in model.mask_decoder.named_parameters()}
+
+        def decode_in_half(
+            features: torch.Tensor,
+            coords: torch.Tensor,
+            labels: torch.Tensor,
+            mask_input: torch.Tensor | None,
+        ) -> tuple[torch.Tensor, torch.Tensor]:
+            grid = (features.shape[-2], features.shape[-1])
+            with self._autocast(device):
+                sparse, dense = embed_prompts(
+                    model.prompt_encoder, coords, labels, mask_input, grid, model.draws_prompts
+                )
+                pe = as_map(model.prompt_encoder.dense_pe(*grid), grid)
+            inputs = (each.to(half) for each in (features, pe, sparse, dense))
+            return functional_call(model.mask_decoder, weights, (*inputs, None))
+
+        return decode_in_half
+
     def _autocast(self, device: torch.device) -> torch.autocast:
         return torch.autocast(device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
 
@@ -119,6 +166,12 @@ class MaskStep(nn.Module):
         coords = torch.where(use_box[:, None, None], box_coords, point_coords)
         labels = torch.where(use_box[:, None], box_labels, point_labels)
         return coords, labels, ~use_box
+
+
+def _repeat(features: torch.Tensor, times: int) -> torch.Tensor:
+    """Return each of (I, C, h, w) so many times in a row, cells' channels side by side."""
+    cells = features.permute(0, 2, 3, 1)[:, None].expand(-1, times, -1, -1, -1)
+    return cells.flatten(0, 1).permute(0, 3, 1, 2)
 
 
 @torch.no_grad()
