@@ -14,6 +14,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -58,7 +59,8 @@ def load(architecture: str, image_size: int, device: torch.device) -> tuple[Sam,
         model = load_model(official, download=False)
         return copy.deepcopy(model).to(device), "official weights"
     torch.manual_seed(0)
-    model = build_model(architecture, image_size, name=NAMES[architecture])
+    with device:  # drawing SAM ViT-H's weights takes a CPU a quarter of a minute
+        model = build_model(architecture, image_size, name=NAMES[architecture])
     return prepare_for_inference(model).to(device), "random weights"
 
 
@@ -216,10 +218,15 @@ def _say(result: Speed | Many | MaskAgreement) -> None:
 
 def settings_from(options: argparse.Namespace) -> Settings:
     """Return the settings, with what the command line sets."""
-    given = {
+    given: dict[str, Any] = {
         name: tuple(getattr(options, name))
         for name in ("architectures", "precisions", "modes")
         if getattr(options, name)
+    }
+    given |= {
+        name: getattr(options, name)
+        for name in ("rounds", "photos")
+        if getattr(options, name) is not None
     }
     return replace(QUICK if options.quick else Settings(), **given)
 
@@ -231,6 +238,8 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="tiny sizes: does the code work?")
     for name, choices in (("architectures", NAMES), ("precisions", PRECISIONS), ("modes", MODES)):
         parser.add_argument(f"--{name}", nargs="+", choices=list(choices), help="only these")
+    parser.add_argument("--rounds", type=int, help="timed calls")
+    parser.add_argument("--photos", type=int, help="on which masks are compared; 0: none are")
     return parser.parse_args(words)
 
 
@@ -270,7 +279,8 @@ def main(words: Sequence[str] | None = None) -> int:
         if device.index is not None:
             torch.cuda.set_device(device)  # events, streams and graphs are the current device's
     measured = measure_speeds(settings, device)
-    report(settings, place, *measured, compare_all_masks(settings, device))
+    agreements = compare_all_masks(settings, device) if settings.photos else []
+    report(settings, place, *measured, agreements)
     return 0
 
 
