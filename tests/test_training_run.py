@@ -17,7 +17,8 @@ from mobilesam import load_model
 from mobilesam.modeling import build_model
 from mobilesam.training import curves
 from mobilesam.training.checkpointing import load_state, read_metadata
-from mobilesam.training.config import TeacherConfig
+from mobilesam.training.config import DistillConfig, TeacherConfig
+from mobilesam.training.distill import DistillRun
 from mobilesam.training.mask_training import TeacherRun
 from mobilesam.training.meter import Meter, Skips
 from mobilesam.training.optimiser import (
@@ -187,12 +188,22 @@ def test_training_without_validation_photos_says_what_to_do(tmp_path: Path) -> N
 def test_compiled_networks_train(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The networks are traced only: Inductor's C++ compiler takes minutes."""
+    """The blocks are traced only: Inductor's C++ compiler takes minutes."""
+    torch._dynamo.reset()  # forget what other tests had compiled
+    torch._dynamo.utils.counters.clear()
     traced = functools.partial(torch.compile, backend="eager")
     monkeypatch.setattr(torch, "compile", traced)
-    changes = {"steps": 1, "compile": True, "max_corrections": 0}
-    TeacherRun(small_config(TeacherConfig, data, tmp_path, **changes)).run()
-    assert load_model(tmp_path / "model.safetensors").image_size == 64
+    losses = []
+    for compiled in (False, True):
+        changes = {"steps": 1, "compile": compiled, "max_corrections": 1}
+        out = tmp_path / str(compiled)
+        TeacherRun(small_config(TeacherConfig, data, out, **changes)).run()
+        losses.append(rows_of(out / "log.csv")[0]["loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+    changes = {"steps": 1, "compile": True, "teacher": str(out / "model.safetensors")}
+    DistillRun(small_config(DistillConfig, data, tmp_path / "distill", cache=None, **changes)).run()
+    assert load_model(tmp_path / "distill" / "model.safetensors").encoder_name == "tiny_vit"
 
 
 def test_averaged_weights_carry_batch_norm_statistics(data: Path, tmp_path: Path) -> None:

@@ -66,8 +66,9 @@ class RunConfig:
         log_steps: Losses are logged so often.
         workers: Processes that read data; 0 reads in the training process. By default 1 on the
             CPU; with a GPU this process's share of the cores less one, at most 16.
-        precision: What networks compute in; bf16 is torch's autocast.
-        compile: Whether networks are compiled (torch.compile): slow to start, then quicker.
+        precision: What networks compute in; bf16 is torch's autocast, and on a GPU bf16 throughout
+            in the mask decoder.
+        compile: Whether networks' blocks are compiled (torch.compile): slow to start, then quicker.
         seed: Of everything random.
         device: cpu or cuda; several processes take one GPU each.
         licence: Written into the weights' metadata.

@@ -19,6 +19,7 @@ from mobilesam.files import sha256_of
 from mobilesam.modeling import Sam, prepare_for_inference
 from mobilesam.registry import locate
 from mobilesam.training import processes
+from mobilesam.training.compiling import compile_parts
 from mobilesam.training.config import DistillConfig
 from mobilesam.training.data import PhotoBatch, PhotoBatches
 from mobilesam.training.embedding_cache import CacheIndex, EmbeddingCache
@@ -88,6 +89,8 @@ class DistillRun(Run):
         teacher = read_trainable(config.teacher, config.image_size)
         student = student_of(teacher, config.student)
         self.teacher = prepare_for_inference(teacher).to(self.device)
+        if config.compile:
+            compile_parts(self.teacher)
         if config.init:
             load_encoder(student, config.init)
         if config.backbone:

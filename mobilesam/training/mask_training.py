@@ -64,9 +64,9 @@ class MaskStep(nn.Module):
         super().__init__()
         self.model = model
         self.config = config
-        plain_bf16 = config.precision == "bf16" and not config.compile
-        by_default = plain_bf16 and model.device.type == "cuda"
+        by_default = config.precision == "bf16" and model.device.type == "cuda"
         self.casts_decoder = by_default if casts_decoder is None else casts_decoder
+        self._loss = torch.compile(prompt_loss, dynamic=True) if config.compile else prompt_loss
 
     def forward(
         self, batch: Batch, numbers: torch.Tensor, keep_mask: tuple[bool, ...]
@@ -93,7 +93,7 @@ class MaskStep(nn.Module):
         for number in range(rounds):
             logits, iou = decode(features, coords, labels, mask_input)
             covered = logits[..., :rows, :columns]  # of a padded square, what the picture covers
-            loss, logged = prompt_loss(
+            loss, logged = self._loss(
                 covered,
                 iou,
                 batch.targets,

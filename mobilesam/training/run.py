@@ -28,6 +28,7 @@ from mobilesam.training.checkpointing import (
     save_model,
     save_state,
 )
+from mobilesam.training.compiling import compile_parts
 from mobilesam.training.config import RunConfig
 from mobilesam.training.data import Batches, training_loader
 from mobilesam.training.evaluate import summarise
@@ -96,8 +97,7 @@ class Run(ABC):
             self._resume()
         self.photos = self.batches(self.step)
         if config.compile:
-            self.model.image_encoder.compile()
-            self.model.mask_decoder.compile()
+            compile_parts(self.model)
 
     @abstractmethod
     def build_model(self) -> Sam:
