@@ -16,12 +16,18 @@ from pathlib import Path
 
 from mobilesam import cli
 
-SHARES = {"teacher": 0.4, "distill": 0.35, "student": 0.25}  # of the time
+SHARES = {"teacher": 0.34, "distill": 0.3, "student": 0.36}  # of the time
 UNTRAINED = "untrained"
-LEARNS_MASKS = ("--masks-per-image", "8", "--set-weights", "duts_tr=0.4", "coco_sub=8")
-LEARNS_MASKS += ("coco_person=2.5", "ccp=3.5", "car_parts=1.5", "bsds500=2", "human290=1.5")
-LEARNS_MASKS += ("--learning-rate", "4e-4", "--backbone-learning-rate", "2e-4")
-LEARNS_EMBEDDINGS = ("--no-cache", "--set-weights", "duts_tr=0.6", "coco_sub=6", "coco_person=2")
+ALL = ("--warmup-steps", "150", "--ema-decay", "0.997")  # for some 1,500 steps each
+LEARNS_MASKS = (*ALL, "--masks-per-image", "4", "--max-corrections", "2")
+LEARNS_MASKS += ("--whole-photo-share", "0.45", "--copy-paste-share", "0.35")
+LEARNS_MASKS += ("--set-weights", "duts_tr=0.4", "coco_sub=8", "coco_person=2.5", "ccp=3.5")
+LEARNS_MASKS += ("car_parts=1.5", "bsds500=2", "human290=1.5", "animals=1.5")
+FOR_TEACHER = (*LEARNS_MASKS, "--learning-rate", "8e-4", "--backbone-learning-rate", "3e-4")
+FOR_STUDENT = (*LEARNS_MASKS, "--learning-rate", "6e-4", "--backbone-learning-rate", "6e-4")
+LEARNS_EMBEDDINGS = (*ALL, "--no-cache", "--weight-decay", "0.02", "--learning-rate", "1.5e-3")
+LEARNS_EMBEDDINGS += ("--backbone-learning-rate", "1.5e-3", "--set-weights", "duts_tr=0.6")
+LEARNS_EMBEDDINGS += ("coco_sub=6", "coco_person=2", "ccp=2", "bsds500=2", "human290=1.5")
 
 
 def stages(options: argparse.Namespace, more: Sequence[str]) -> dict[str, list[str]]:
@@ -35,9 +41,9 @@ def stages(options: argparse.Namespace, more: Sequence[str]) -> dict[str, list[s
     teacher, distilled = (str(out / name / "model.safetensors") for name in ("teacher", "distill"))
     begun = [] if options.student == UNTRAINED else ["--init", options.student]
     words = {
-        "teacher": ["finetune", "--init", options.teacher, "--image-size", size, *LEARNS_MASKS],
+        "teacher": ["finetune", "--init", options.teacher, "--image-size", size, *FOR_TEACHER],
         "distill": ["distill", "--teacher", teacher, *begun, *LEARNS_EMBEDDINGS],
-        "student": ["finetune", "--init", distilled, *LEARNS_MASKS],
+        "student": ["finetune", "--init", distilled, *FOR_STUDENT],
     }
     return {
         name: [
@@ -62,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--minutes", type=float, default=9.0, help="training time of all three")
     options.add_argument("--device", default="cuda", help="(default: cuda)")
     options.add_argument("--image-size", type=int, default=640, help="px (default: 640)")
-    options.add_argument("--images-per-batch", type=int, default=24, help="(default: 24)")
+    options.add_argument("--images-per-batch", type=int, default=64, help="(default: 64)")
     options.add_argument("--teacher", default="embedded", help="what the teacher begins with")
     options.add_argument(
         "--student",
