@@ -63,7 +63,7 @@ MODELS = {
         ModelSpec("sam_vit_h", "SAM ViT-H", "sam_vit_h", 1024, "sam_vit_h", 641_090_608),
         ModelSpec("embedded", "Embedded (ours, small)", "deit_tiny", 640, None, 10_647_152),
         ModelSpec(
-            "embedded_student", "Embedded student (ours, TinyViT)", "tiny_vit", 512, None, 9_808_452
+            "embedded_student", "Embedded student (ours, TinyViT)", "tiny_vit", 640, None, 9_808_452
         ),
     )
 }
