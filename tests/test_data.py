@@ -19,6 +19,7 @@ from mobilesam.training.data import (
     TrainingBatches,
     bucket_of,
     canonical_pixels,
+    join_small,
     training_loader,
 )
 from mobilesam.training.data_config import DataConfig
@@ -210,7 +211,7 @@ def test_photos_without_masks(data: Path, tmp_path: Path) -> None:
     assert PhotoBatches(config, 0, square=False, augment=True).set_names == ["bare", "empty"]
     batches = TrainingBatches(config, 0)
     assert batches.set_names == ["empty"]
-    with pytest.raises(ValueError, match=r"1000 photos of about 64×64 .*showed no mask"):
+    with pytest.raises(ValueError, match=r"100 photos of one aspect ratio .*showed no mask"):
         batches.batch(0)
 
 
@@ -272,6 +273,48 @@ def test_damaged_shards(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Non
     (tmp_path / "train-000.tar").write_bytes(whole[:700])
     with pytest.raises(ValueError, match=r"train-000.tar is no whole tar file"):
         Shards(tmp_path, "train")
+
+
+@pytest.fixture
+def one_odd(tmp_path: Path) -> Path:
+    """Eight good photos, and a damaged one that is the only one of its aspect ratio."""
+    folder = write_shards(tmp_path, "train", photos=8)
+    with tarfile.open(folder / "train-001.tar", "w") as tar:
+        add_bytes(tar, "odd-0.webp", b"RIFF damaged")
+        add_picture(tar, "odd-0.png", np.ones((32, 256), np.uint8))
+    return folder
+
+
+@pytest.mark.parametrize("augment", [False, True])
+def test_a_damaged_photo_without_its_like_is_skipped(
+    one_odd: Path, augment: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Augmented, it joins photos of another aspect ratio; shown whole, its batches do not come."""
+    weights = (("odd", 30.0),)
+    config = DataConfig(data=str(one_odd), **{**SMALL, "image_size": 128}, set_weights=weights)
+    batches = PhotoBatches(config, seed=0, square=False, augment=augment)
+    indices = torch.cat([batches.batch(step).indices for step in range(12)])
+    assert set(indices.tolist()) <= set(range(8)) and len(set(indices.tolist())) > 4
+    assert [record.getMessage().split(" is ")[0] for record in caplog.records] == ["odd-0"]
+    later = PhotoBatches(config, 0, first_step=7, square=False, augment=augment)
+    for step in (7, 11):
+        _equal(later.batch(step), batches.batch(step))
+    if augment:
+        parts = [PhotoBatches(config, 0, r, 2, square=False, augment=True) for r in range(2)]
+        double = DataConfig(**{**vars(config), "images_per_batch": 4})
+        one = PhotoBatches(double, 0, square=False, augment=True)
+        for step in range(4):
+            halves = [part.batch(step).pixels for part in parts]
+            torch.testing.assert_close(torch.cat(halves), one.batch(step).pixels, rtol=0, atol=0)
+
+
+def test_rare_aspect_ratios_join_the_nearest() -> None:
+    wide, square, tall = (64, 128), (128, 128), (128, 64)
+    buckets = {wide: [0, 4, 5], square: [1], (32, 128): [2], tall: [3, 6, 7]}
+    assert join_small(buckets, 1) == buckets
+    assert join_small(buckets, 3) == {wide: [0, 1, 2, 4, 5], tall: [3, 6, 7]}
+    assert join_small(buckets, 4) == {wide: [0, 1, 2, 3, 4, 5, 6, 7]}
+    assert join_small({wide: [0]}, 9) == {wide: [0]}
 
 
 def test_buckets() -> None:

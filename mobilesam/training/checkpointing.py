@@ -77,7 +77,7 @@ def refuse_other_settings(path: Path, wanted: Mapping[str, str], had: Mapping[st
     if changed:
         raise ValueError(
             f"{path} is the state of a run with other settings of {', '.join(changed)}; name "
-            "another --out, or use the settings it began with."
+            "another --out, or use the settings, and the version of mobilesam, that it began with."
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +18,9 @@ from mobilesam.training.memory import InMemory
 from mobilesam.training.sources import Sample, SampleError, Source, open_source
 from mobilesam.transforms import LOW_RES_STRIDE
 
-MAX_DRAWS = 1000  # photos for one place in a batch
+MAX_DRAWS = 10_000  # photos for one place in a batch
+TRIED = 100  # photos of an aspect ratio that is never used if nothing can be made of any of them
+FEWEST_BATCHES = 2  # that photos of one aspect ratio must fill, or they join the nearest one
 PREFETCH = 2  # batches that each worker has ready
 
 
@@ -92,10 +95,22 @@ class _Batches(IterableDataset):
     Everything in place ``p`` of step ``t``'s batch, counted over all processes, is drawn from a
     generator of its own, made of (seed, t, p). So two processes see what one with twice the batch
     sees, a resumed run sees what an unbroken one does, and the number of workers changes nothing.
+
+    Args:
+        masks: Whether photos without masks are left out.
+        joins: Whether photos of a rare aspect ratio are brought to the nearest one.
     """
 
     def __init__(
-        self, config: DataConfig, seed: int, rank: int, world: int, first_step: int, masks: bool
+        self,
+        config: DataConfig,
+        seed: int,
+        rank: int,
+        world: int,
+        first_step: int,
+        *,
+        masks: bool,
+        joins: bool,
     ) -> None:
         if not 0 <= rank < world or first_step < 0 or seed < 0:
             raise ValueError(
@@ -125,10 +140,13 @@ class _Batches(IterableDataset):
         buckets: dict[Shape, list[int]] = {}
         for number, sample in enumerate(self._drawn):
             buckets.setdefault(self._shape_of(sample), []).append(number)
+        if joins:
+            buckets = join_small(buckets, FEWEST_BATCHES * config.images_per_batch * world)
         self._shapes = sorted(buckets)
         self._buckets = [np.array(buckets[shape]) for shape in self._shapes]
         self._in_bucket = [np.cumsum(self._weights[bucket]) for bucket in self._buckets]
-        self._all_buckets = np.cumsum([weights[-1] for weights in self._in_bucket])
+        self._bucket_weights = np.array([weights[-1] for weights in self._in_bucket])
+        self._usable: dict[int, bool] = {}
 
     @property
     def set_names(self) -> list[str]:
@@ -152,16 +170,34 @@ class _Batches(IterableDataset):
     def _items(self, step: int) -> tuple[Shape, list[tuple[Sample, Any]]]:
         """Return the shape of a step's batch, and this process's photos of it."""
         # Zeros at the end of a seed change nothing: places are counted from 1.
-        bucket = _pick(self._all_buckets, np.random.default_rng([self.seed, step]))
-        shape = self._shapes[bucket]
+        bucket = self._draw_bucket(np.random.default_rng([self.seed, step]))
         first = 1 + self.rank * self.config.images_per_batch
-        return shape, [
-            self._item(bucket, np.random.default_rng([self.seed, step, place]))
-            for place in range(first, first + self.config.images_per_batch)
-        ]
+        drawn = []
+        for place in range(first, first + self.config.images_per_batch):
+            item = self._item(bucket, np.random.default_rng([self.seed, step, place]), MAX_DRAWS)
+            if item is None:
+                raise ValueError(self._why_none(MAX_DRAWS))
+            drawn.append(item)
+        return self._shapes[bucket], drawn
 
-    def _item(self, bucket: int, rng: np.random.Generator) -> tuple[Sample, Any]:
-        for _ in range(MAX_DRAWS):
+    def _draw_bucket(self, rng: np.random.Generator) -> int:
+        """Draw an aspect ratio; another one where nothing can be made of any of its photos.
+
+        Whether that is so hangs on nothing but the photos, so that all processes draw the same.
+        """
+        weights = self._bucket_weights.copy()
+        while weights.any():
+            bucket = _pick(np.cumsum(weights), rng)
+            if bucket not in self._usable:
+                tried = self._item(bucket, np.random.default_rng([self.seed, bucket]), TRIED)
+                self._usable[bucket] = tried is not None
+            if self._usable[bucket]:
+                return bucket
+            weights[bucket] = 0
+        raise ValueError(self._why_none(TRIED))
+
+    def _item(self, bucket: int, rng: np.random.Generator, draws: int) -> tuple[Sample, Any] | None:
+        for _ in range(draws):
             number = self._buckets[bucket][_pick(self._in_bucket[bucket], rng)]
             try:
                 made = self._make(self._drawn[number], self._shapes[bucket], rng)
@@ -169,9 +205,11 @@ class _Batches(IterableDataset):
                 continue
             if made is not None:
                 return self._drawn[number], made
-        height, width = self._shapes[bucket]
-        raise ValueError(
-            f"{MAX_DRAWS} photos of about {width}×{height} were damaged, or showed no mask over "
+        return None
+
+    def _why_none(self, draws: int) -> str:
+        return (
+            f"{draws:,} photos of one aspect ratio were damaged, or showed no mask over "
             f"{self.config.min_mask_share:.2%} of the frame; lower min_mask_share, or name other "
             "data."
         )
@@ -183,7 +221,8 @@ class _Batches(IterableDataset):
 class TrainingBatches(_Batches):
     """Photos with masks: an endless stream of ``Batch``, reproducible from a seed.
 
-    Photos of one aspect ratio share a batch, so that nothing is padded.
+    Photos of one aspect ratio share a batch, so that nothing is padded. Where they are too few for
+    two batches they are brought to the nearest aspect ratio that has enough.
 
     Args:
         config: What batches are made of.
@@ -200,7 +239,7 @@ class TrainingBatches(_Batches):
     def __init__(
         self, config: DataConfig, seed: int, rank: int = 0, world: int = 1, first_step: int = 0
     ) -> None:
-        super().__init__(config, seed, rank, world, first_step, masks=True)
+        super().__init__(config, seed, rank, world, first_step, masks=True, joins=True)
 
     def _make(self, sample: Sample, shape: Shape, rng: np.random.Generator) -> Item | None:
         def draw_donor() -> Sample:
@@ -240,7 +279,7 @@ class PhotoBatches(_Batches):
         square: For models that see the whole frame: a photo keeps its aspect ratio, and what
             remains is zero. Else photos of one aspect ratio share a batch and fill it.
         augment: Show parts of photos, mirrored and in other colours, as for masks; else whole
-            photos as ``canonical_pixels`` has them.
+            photos as ``canonical_pixels`` has them, none of them brought to another aspect ratio.
 
     Raises:
         FileNotFoundError: If there is no training data.
@@ -259,7 +298,7 @@ class PhotoBatches(_Batches):
         augment: bool,
     ) -> None:
         self.square, self.augment = square, augment
-        super().__init__(config, seed, rank, world, first_step, masks=False)
+        super().__init__(config, seed, rank, world, first_step, masks=False, joins=augment)
 
     def _shape_of(self, sample: Sample) -> Shape:
         side = self.config.image_size
@@ -315,6 +354,28 @@ def bucket_of(size: tuple[int, int], image_size: int) -> tuple[int, int]:
         for side in size
     )
     return h, w
+
+
+def join_small(buckets: dict[Shape, list[int]], fewest: int) -> dict[Shape, list[int]]:
+    """Let photos of rare aspect ratios join those of the nearest one, rarest first.
+
+    Args:
+        buckets: The photos of each (h, w).
+        fewest: Photos that each must have in the end, unless it has them all.
+
+    Returns:
+        All the photos, by those (h, w) that are left.
+    """
+    joined = dict(buckets)
+    while len(joined) > 1:
+        rarest = min(joined, key=lambda shape: (len(joined[shape]), shape))
+        if len(joined[rarest]) >= fewest:
+            break
+        photos = joined.pop(rarest)
+        ratio = rarest[0] / rarest[1]
+        nearest = min(joined, key=lambda shape: (abs(math.log(shape[0] / shape[1] / ratio)), shape))
+        joined[nearest] = sorted([*joined[nearest], *photos])
+    return joined
 
 
 def _pick(cumulative: np.ndarray, rng: np.random.Generator) -> int:

@@ -46,6 +46,10 @@ from mobilesam.training.validation import measure_together, open_validation
 logger = logging.getLogger(__name__)
 
 COUNTED = ("step", "seconds", "waited")  # attributes that a state keeps
+RULES = {  # that earlier versions had otherwise: what they began cannot go on as it would have
+    "what weight_decay is for": "matrices and convolutions",  # AdamW's averages lie in that order
+    "how photos are drawn": "those of a rare aspect ratio with the nearest",
+}
 
 
 class Run(ABC):
@@ -143,9 +147,7 @@ class Run(ABC):
         self.model.train()
 
     def _fixed(self) -> dict[str, str]:
-        # what was decayed by an earlier rule has its AdamW averages in another order
-        decayed = {"what weight_decay is for": "matrices and convolutions"}
-        return {**self.config.fixed(), **decayed, "processes": str(self.world)}
+        return {**self.config.fixed(), **RULES, "processes": str(self.world)}
 
     def _resume(self) -> None:
         state = load_state(self.state_path)
