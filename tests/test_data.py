@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import tarfile
 from collections import Counter
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import IterableDataset
 
 from mobilesam.training.data import (
     Batch,
@@ -23,6 +27,7 @@ from mobilesam.training.data import (
     training_loader,
 )
 from mobilesam.training.data_config import DataConfig
+from mobilesam.training.failures import in_sentences
 from mobilesam.training.memory import InMemory
 from mobilesam.training.shards import LabelMaps, Shards
 from mobilesam.training.sources import SampleError, open_source
@@ -133,7 +138,7 @@ def test_workers_and_memory_change_nothing(data: Path, in_memory: bool) -> None:
     expected = islice(TrainingBatches(DataConfig(data=str(data), **SMALL), 5, first_step=2), 6)
     config = DataConfig(data=str(data), in_memory=in_memory, **SMALL)
     batches = TrainingBatches(config, 5, first_step=2)
-    loader = iter(training_loader(batches, workers=2))
+    loader = training_loader(batches, workers=2)
     for batch, wanted in zip(islice(loader, 6), expected, strict=True):
         _equal(batch, wanted)
 
@@ -217,8 +222,31 @@ def test_photos_without_masks(data: Path, tmp_path: Path) -> None:
 
 def test_masks_that_are_all_too_small_are_reported(data: Path) -> None:
     config = DataConfig(data=str(data), image_size=64, min_mask_share=0.99)
-    with pytest.raises(ValueError, match="lower min_mask_share"):
-        next(iter(TrainingBatches(config, seed=0)))
+    for workers in (0, 1):  # a process of its own says the same
+        with pytest.raises(ValueError, match=r"^100 photos .*lower min_mask_share, or name other"):
+            next(training_loader(TrainingBatches(config, seed=0), workers))
+
+
+class Killed(IterableDataset):
+    """Ends its own process, as the kernel does where shared memory is too small."""
+
+    def __iter__(self) -> Iterator[int]:
+        os.kill(os.getpid(), signal.SIGBUS)
+        yield 1
+
+
+def test_a_reader_that_is_killed_says_what_to_do() -> None:
+    expected = r"take fewer --workers, .* or make /dev/shm larger"
+    with pytest.raises(ValueError, match=expected) as caught, in_sentences():
+        next(training_loader(Killed(), workers=1))
+    assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+def test_other_errors_pass_as_they_are() -> None:
+    with pytest.raises(ValueError, match="smaller --images-per-batch"), in_sentences():
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    with pytest.raises(RuntimeError, match="a mistake of ours"), in_sentences():
+        raise RuntimeError("a mistake of ours")
 
 
 def test_all_photos_can_be_kept_in_memory(data: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -197,7 +197,7 @@ def test_worker_processes_say_it_once_together(
     logger = logging.getLogger("mobilesam.training.sources")
     logger.addHandler(handler)
     try:
-        loader = iter(training_loader(batches, workers=2))
+        loader = training_loader(batches, workers=2)
         for _ in range(12):
             next(loader)
         del loader

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import functools
 import math
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,12 @@ from PIL import Image
 from mobilesam import load_model
 from mobilesam.modeling import build_model
 from mobilesam.training import curves
-from mobilesam.training.checkpointing import load_state, read_metadata
+from mobilesam.training.checkpointing import (
+    load_state,
+    read_metadata,
+    save_state,
+    write_tensors,
+)
 from mobilesam.training.config import DistillConfig, TeacherConfig
 from mobilesam.training.distill import DistillRun
 from mobilesam.training.mask_training import TeacherRun
@@ -91,6 +97,22 @@ def test_a_cut_run_goes_on_to_the_weights_of_an_unbroken_one(data: Path, tmp_pat
     logs = [untimed(tmp_path / name / "log.csv") for name in ("whole", "cut")]
     assert [row["step"] for row in logs[1]] == [1, 2, 3, 4]
     assert logs[0] == logs[1]
+
+
+def test_a_full_disk_leaves_the_state_that_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "state.pt"
+    save_state(path, {"step": 1})
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        for write in (save_state, write_tensors):
+            with pytest.raises(OSError, match=r"state\.pt could not be written .*; make room"):
+                write(path, {"weights": torch.zeros(100_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before
+    assert [each.name for each in tmp_path.iterdir()] == ["state.pt"]
 
 
 def test_a_finished_run_is_left_alone(data: Path, tmp_path: Path) -> None:
@@ -335,14 +357,13 @@ def test_settings_out_of_range_are_refused(changes: dict, message: str) -> None:
         TeacherConfig(**changes)
 
 
-@pytest.mark.parametrize("left", [0, 1000])
-def test_a_damaged_state_says_what_to_do(data: Path, tmp_path: Path, left: int) -> None:
-    config = small_config(TeacherConfig, data, tmp_path, steps=1)
-    TeacherRun(config).run()
+@pytest.mark.parametrize("left", [0, 1000, None])
+def test_a_damaged_or_foreign_state_says_what_to_do(tmp_path: Path, left: int | None) -> None:
     path = tmp_path / "state.pt"
+    save_state(path, {"model": torch.zeros(1000)})
     path.write_bytes(path.read_bytes()[:left])
-    with pytest.raises(ValueError, match=r"state\.pt is damaged, .* remove that file"):
-        TeacherRun(config)
+    with pytest.raises(ValueError, match=r"state\.pt is damaged or no run's .* remove that file"):
+        load_state(path)
 
 
 def test_an_unknown_device_is_refused(data: Path, tmp_path: Path) -> None:

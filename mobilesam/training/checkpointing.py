@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -14,6 +15,9 @@ from safetensors.torch import save
 from torch import nn
 
 from mobilesam.modeling import Sam
+
+COUNTED = ("step", "seconds", "waited")  # attributes of a run that its state keeps
+KEPT = {"model", "ema", "optimizer", "skipped", "config", *COUNTED}
 
 
 def save_model(model: Sam, path: Path, metadata: dict[str, str]) -> None:
@@ -33,9 +37,8 @@ def write_tensors(
     path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None
 ) -> None:
     """Write safetensors, whole or not at all; whom the folder lets read may read them."""
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(save(tensors, metadata))  # save_file would keep them from everybody else
-    os.replace(part, path)
+    with _whole(path) as part:
+        part.write_bytes(save(tensors, metadata))  # save_file would keep them from everybody else
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -47,24 +50,42 @@ def read_metadata(path: Path) -> dict[str, str]:
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Write a run's state, whole or not at all: a kill in the middle leaves the one before."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    with _whole(path) as part:
+        torch.save(state, part)
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """Give a name to write to, and move what is there to ``path`` if all went well."""
     part = path.with_name(path.name + ".part")
-    torch.save(state, part)
-    os.replace(part, path)
+    try:
+        yield part
+        os.replace(part, path)
+    except (OSError, RuntimeError) as error:  # torch.save raises the latter where a disk is full
+        part.unlink(missing_ok=True)
+        why = error.strerror if isinstance(error, OSError) else "is the disk full?"
+        raise OSError(
+            f"{path} could not be written ({why}); make room there, then give the same command "
+            "again."
+        ) from error
 
 
 def load_state(path: Path) -> dict[str, Any]:
     """Read a run's state.
 
     Raises:
-        ValueError: If the file is damaged.
+        ValueError: If the file is damaged, or not a run's state.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, UnpicklingError) as error:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(state, dict) or not state.keys() >= KEPT:
+            raise EOFError("It lacks parts of a run's state.")
+    except (RuntimeError, EOFError, KeyError, UnpicklingError) as error:
         raise ValueError(
-            f"{path} is damaged, and the run cannot go on from it; name another --out, or remove "
-            "that file to begin again."
+            f"{path} is damaged or no run's state, and the run cannot go on from it; name another "
+            "--out, or remove that file to begin again."
         ) from error
+    return state
 
 
 def refuse_other_settings(path: Path, wanted: Mapping[str, str], had: Mapping[str, str]) -> None:

@@ -151,6 +151,9 @@ def run_of(config: RunConfig) -> Run:
 
 
 def _train(options: argparse.Namespace) -> int:
+    from mobilesam.training.failures import in_sentences
+
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    run_of(config_from(options)).run()
+    with in_sentences():
+        run_of(config_from(options)).run()
     return 0

@@ -22,6 +22,7 @@ from mobilesam.files import make_folder
 from mobilesam.modeling import Sam
 from mobilesam.training import curves, processes
 from mobilesam.training.checkpointing import (
+    COUNTED,
     all_finite,
     load_state,
     refuse_other_settings,
@@ -45,7 +46,6 @@ from mobilesam.training.validation import measure_together, open_validation
 
 logger = logging.getLogger(__name__)
 
-COUNTED = ("step", "seconds", "waited")  # attributes that a state keeps
 RULES = {  # that earlier versions had otherwise: what they began cannot go on as it would have
     "what weight_decay is for": "matrices and convolutions",  # AdamW's averages lie in that order
     "how photos are drawn": "those of a rare aspect ratio with the nearest",
@@ -201,7 +201,7 @@ class Run(ABC):
     def _train(self) -> None:
         config = self.config
         pin = self.device.type == "cuda"
-        loader = iter(training_loader(self.photos, config.workers, pin_memory=pin))
+        loader = training_loader(self.photos, config.workers, pin_memory=pin)
         self.set_modes()
         bar = self.progress_bar(total=config.steps, initial=self.step, unit="step")
         self._logged_seconds = self.seconds
