@@ -6,7 +6,9 @@ import copy
 import dataclasses
 import functools
 import math
+import os
 import resource
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +99,38 @@ def test_a_cut_run_goes_on_to_the_weights_of_an_unbroken_one(data: Path, tmp_pat
     logs = [untimed(tmp_path / name / "log.csv") for name in ("whole", "cut")]
     assert [row["step"] for row in logs[1]] == [1, 2, 3, 4]
     assert logs[0] == logs[1]
+
+
+class Asked(TeacherRun):
+    """Gets signals in its second step."""
+
+    signals: tuple[signal.Signals, ...] = (signal.SIGTERM,)
+
+    def step_arguments(self, batch):
+        if self.step == 1:
+            for number in self.signals:
+                os.kill(os.getpid(), number)
+        return super().step_arguments(batch)
+
+
+def test_a_run_that_is_asked_to_stop_ends_its_step_and_saves(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    config = small_config(TeacherConfig, data, tmp_path, workers=1)
+    with pytest.raises(KeyboardInterrupt):
+        Asked(config).run()
+    assert load_state(tmp_path / "state.pt")["step"] == 2
+    assert signal.getsignal(signal.SIGTERM) is before
+    monkeypatch.setattr(Asked, "signals", (signal.SIGINT, signal.SIGINT))
+    ignored = signal.signal(signal.SIGINT, signal.default_int_handler)  # as in the foreground
+    try:
+        (tmp_path / "state.pt").unlink()
+        with pytest.raises(KeyboardInterrupt):
+            Asked(config).run()  # the second one ends it at once
+    finally:
+        signal.signal(signal.SIGINT, ignored)
+    assert not (tmp_path / "state.pt").exists()
 
 
 def test_a_full_disk_leaves_the_state_that_was_there(tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ from mobilesam.training.optimiser import (
     take_step,
     update_average,
 )
+from mobilesam.training.stopping import StopRequest
 from mobilesam.training.validation import measure_together, open_validation
 
 logger = logging.getLogger(__name__)
@@ -206,7 +207,7 @@ class Run(ABC):
         bar = self.progress_bar(total=config.steps, initial=self.step, unit="step")
         self._logged_seconds = self.seconds
         self._mark = time.perf_counter()
-        with bar, logging_redirect_tqdm():
+        with StopRequest(heeds=self.world == 1) as stop, bar, logging_redirect_tqdm():
             while True:
                 before = self.seconds
                 self._train_step(loader)
@@ -216,6 +217,10 @@ class Run(ABC):
                     self._log(bar)
                 if self.progress >= 1:
                     break  # both follow anyway
+                if stop.made:
+                    self.save()
+                    self.say(f"stopped at step {self.step}; the same command goes on from there")
+                    raise KeyboardInterrupt
                 if self._due(config.checkpoint_minutes, before, config.checkpoint_steps):
                     self.save()
                 if self._due(config.val_minutes, before):
