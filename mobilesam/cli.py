@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(words: Sequence[str]) -> int:
-    args = _build_parser(words).parse_args(words)
+    args = parse(words)
     if args.verbose:
         logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     from mobilesam.checkpoints import CheckpointError
@@ -99,6 +99,11 @@ def _run(words: Sequence[str]) -> int:
             LOGGER.info("where it happened", exc_info=error)
         print(f"mobilesam: error: {sentence(error)}", file=sys.stderr)
         return USER_ERROR
+
+
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """Read a command line; one that is wrong ends in one sentence and ``SystemExit``."""
+    return _build_parser(words).parse_args(words)
 
 
 def _build_parser(words: Sequence[str]) -> argparse.ArgumentParser:

@@ -4,7 +4,7 @@
 
 Three runs share the time: the teacher goes on learning from masks, a student's image encoder learns
 the teacher's embeddings, then the whole student learns from masks. Given again, the command goes
-on where it was cut off. All other options of ``mobilesam train`` go to each of the three.
+on where it was cut off. Other options of ``mobilesam train`` go to each of the three that has them.
 """
 
 from __future__ import annotations
@@ -15,11 +15,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mobilesam import cli
+from mobilesam.checkpoints import CheckpointError
+from mobilesam.errors import sentence
+from mobilesam.registry import locate
+from mobilesam.training.commands import config_from, option_names
+from mobilesam.training.config import DistillConfig, FinetuneConfig
 
 SHARES = {"teacher": 0.34, "distill": 0.3, "student": 0.36}  # of the time
 UNTRAINED = "untrained"
+CHOSEN = ("--init",)  # what each stage begins with is for this script to say
 ALL = ("--warmup-steps", "150", "--ema-decay", "0.997")  # for some 1,500 steps each
-LEARNS_MASKS = (*ALL, "--masks-per-image", "4", "--max-corrections", "2")
+LEARNS_MASKS = (*ALL, "--masks-per-image", "4")
+LEARNS_MASKS += ("--max-corrections", "2")  # for time: a step is that much quicker than with 4
 LEARNS_MASKS += ("--whole-photo-share", "0.45", "--copy-paste-share", "0.35")
 LEARNS_MASKS += ("--set-weights", "duts_tr=0.4", "coco_sub=8", "coco_person=2.5", "ccp=3.5")
 LEARNS_MASKS += ("car_parts=1.5", "bsds500=2", "human290=1.5", "animals=1.5")
@@ -35,7 +42,11 @@ def stages(options: argparse.Namespace, more: Sequence[str]) -> dict[str, list[s
 
     Args:
         options: What ``parser`` reads.
-        more: Options for every run; they come last and so overrule what is chosen here.
+        more: Options for every run that has them; they come last and so overrule what is chosen
+            here.
+
+    Raises:
+        ValueError: If none has one of them.
     """
     out, size = Path(options.out), str(options.image_size)
     teacher, distilled = (str(out / name / "model.safetensors") for name in ("teacher", "distill"))
@@ -49,10 +60,29 @@ def stages(options: argparse.Namespace, more: Sequence[str]) -> dict[str, list[s
         name: [
             *("train", *stage, "--data", options.data, "--out", str(out / name)),
             *("--device", options.device, "--minutes", f"{options.minutes * SHARES[name]:g}"),
-            *("--images-per-batch", str(options.images_per_batch), *more),
+            *("--images-per-batch", str(options.images_per_batch), *_of(stage[0], more)),
         ]
         for name, stage in words.items()
     }
+
+
+def _of(stage: str, more: Sequence[str]) -> list[str]:
+    """Return those options, with their values, that a stage has."""
+    masks, embeddings = option_names(FinetuneConfig), option_names(DistillConfig)
+    own = embeddings if stage == "distill" else masks
+    kept: list[str] = []
+    keeps = False
+    for at, word in enumerate(more):
+        name = word.partition("=")[0]
+        if word.startswith("--") or at == 0:
+            if name not in masks | embeddings or name in CHOSEN:
+                raise ValueError(
+                    f"{name} is no option that finetune or distill takes here, with its name in "
+                    "full; see --help, and `python -m mobilesam train finetune --help`."
+                )
+            keeps = name in own
+        kept += [word] if keeps else []
+    return kept
 
 
 def parser() -> argparse.ArgumentParser:
@@ -79,9 +109,21 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the three, one after the other; returns the exit status of the first that fails."""
+    """Run the three, one after the other; returns the exit status of the first that fails.
+
+    What is wrong with the command line of any of them is said before the first begins.
+    """
     options, more = parser().parse_known_args(argv)
-    for name, words in stages(options, more).items():
+    try:
+        lines = stages(options, more)
+        for words in lines.values():
+            config_from(cli.parse(words))
+        for model in {options.teacher, options.student} - {UNTRAINED}:
+            locate(model)
+    except (ValueError, OSError, CheckpointError) as error:
+        print(f"train_embedded: error: {sentence(error)}", file=sys.stderr)
+        return cli.USER_ERROR
+    for name, words in lines.items():
         print(f"{name}: python -m mobilesam {' '.join(words)}", flush=True)
         if status := cli.main(words):
             return status

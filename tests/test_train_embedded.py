@@ -15,7 +15,7 @@ from scripts import train_embedded
 from tests.shards import write_shards
 
 QUICK = ["--steps=2", "--warmup-steps=1", "--workers=0", "--log-steps=1", "--val-photos=0"]
-QUICK += ["--masks-per-image=2"]
+QUICK += ["--masks-per-image=2", "--box-share=0.4"]
 
 
 def test_teacher_and_student_are_trained_one_after_the_other(
@@ -52,3 +52,36 @@ def test_the_time_is_shared_out() -> None:
     words = train_embedded.stages(options, [])
     minutes = [float(stage[stage.index("--minutes") + 1]) for stage in words.values()]
     assert minutes == pytest.approx([3.4, 3, 3.6])
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        (["--box-shares=1"], "--box-shares is no option that finetune or distill takes"),
+        (["--init", "x"], "--init is no option"),
+        (["3", "--steps=2"], "3 is no option"),
+        (["--no-cache", "--box-share=2"], "box_share must lie in 0 to 1; got 2.0"),
+        (["--steps=many"], "argument --steps: invalid int value"),
+        (["--student=absent.pt"], "neither a model nor a checkpoint file"),
+    ],
+)
+def test_a_mistake_is_found_before_the_first_run(
+    more: list[str], expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--data", str(tmp_path), "--out", str(tmp_path / "runs"), "--device=cpu", *more]
+    try:
+        status = train_embedded.main(words)
+    except SystemExit as left:  # argparse's way
+        status = left.code
+    said = capsys.readouterr()
+    assert (status, said.out) == (2, "")
+    assert expected in said.err and said.err.count("\n") == 1
+
+
+def test_options_go_to_the_runs_that_have_them() -> None:
+    options = train_embedded.parser().parse_args(["--data", "D"])
+    more = ["--box-share", "0.2", "--set-weights", "a=1", "b=2", "--no-cache", "--steps=2"]
+    words = train_embedded.stages(options, more)
+    assert words["teacher"][-6:] == ["--box-share", "0.2", *more[2:5], "--steps=2"]
+    assert words["student"][-6:] == words["teacher"][-6:]
+    assert words["distill"][-5:] == [*more[2:5], "--no-cache", "--steps=2"]

@@ -86,6 +86,13 @@ def _add_options(parser: argparse.ArgumentParser, part: type, config: type) -> N
             )
 
 
+def option_names(config: type[RunConfig]) -> set[str]:
+    """Return the options of a stage, ``--no-...`` among them."""
+    entries = (*dataclasses.fields(config), *dataclasses.fields(DataConfig))
+    names = {entry.name.replace("_", "-") for entry in entries}
+    return {f"--{no}{name}" for name in names for no in ("", "no-")}
+
+
 def _kinds(hint: Any) -> tuple[Any, ...]:
     """Return the types of a union, the values of a literal, or the one type that it is."""
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Literal:
