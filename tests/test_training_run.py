@@ -361,6 +361,9 @@ def test_learning_rates_by_hand(data: Path, tmp_path: Path) -> None:
     kinds = {(group["base_lr"], group["weight_decay"]) for group in optimizer.param_groups}
     assert kinds == {(5e-4, 0.25), (5e-4, 0.0), (1.5e-4, 0.25), (1.5e-4, 0.0)}
     assert set_learning_rates(optimizer, 0, 10, 0.0) == pytest.approx(0.1)
+    cosine = 0.01 + 0.99 * (1 + math.cos(0.05 * math.pi)) / 2
+    assert set_learning_rates(optimizer, 5, 200, 0.05) == pytest.approx(0.5 * cosine)
+    assert set_learning_rates(optimizer, 50, 200, 0.5) == pytest.approx(0.505)
     assert set_learning_rates(optimizer, 100, 10, 1.0) == pytest.approx(0.01)
     assert set_learning_rates(optimizer, 100, 10, 0.5) == pytest.approx(0.505)
     rates = {group["base_lr"]: group["lr"] for group in optimizer.param_groups}

@@ -56,7 +56,8 @@ class RunConfig:
         learning_rate: Of everything but the image encoder's backbone.
         backbone_learning_rate: Of the image encoder's backbone.
         weight_decay: AdamW's, for matrices and convolutions; what is looked up or added has none.
-        warmup_steps: Steps over which the learning rate rises from zero.
+        warmup_steps: Steps over which the learning rate rises from zero; at most a tenth of the
+            schedule.
         clip_norm: Longest gradient; a longer one is scaled down to it.
         ema_decay: Of the averaged weights that are saved.
         checkpoint_minutes: The state is saved so often.

@@ -11,6 +11,7 @@ from torch import nn
 from mobilesam.training.config import RunConfig
 
 LAST_RATE = 0.01  # of the learning rate is left at the end of the cosine
+LONGEST_WARMUP = 0.1  # of the schedule
 
 
 def build_optimizer(model: nn.Module, config: RunConfig) -> torch.optim.Optimizer:
@@ -92,9 +93,10 @@ def set_learning_rates(
 ) -> float:
     """Set the learning rates of a step; returns the share of the full rate.
 
-    It rises from zero over ``warmup_steps`` and falls as a cosine over the schedule's progress.
+    It rises from zero over ``warmup_steps``, or over the first tenth of the schedule if that is
+    shorter, and falls as a cosine over the schedule's progress.
     """
-    warm = min(1.0, (step + 1) / warmup_steps)
+    warm = min(1.0, max((step + 1) / warmup_steps, progress / LONGEST_WARMUP))
     share = warm * (LAST_RATE + (1 - LAST_RATE) * 0.5 * (1 + math.cos(math.pi * progress)))
     for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * share

@@ -49,6 +49,7 @@ logger = logging.getLogger(__name__)
 
 RULES = {  # that earlier versions had otherwise: what they began cannot go on as it would have
     "what weight_decay is for": "matrices and convolutions",  # AdamW's averages lie in that order
+    "how the learning rate rises": "over a tenth of the schedule at most",
     "how photos are drawn": "those of a rare aspect ratio with the nearest",
 }
 
