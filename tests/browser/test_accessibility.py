@@ -73,7 +73,7 @@ def test_axe_finds_nothing(visit, width, height, scheme):
 def test_axe_finds_nothing_in_the_camera(visit):
     demo = visit(keep_objects=True, permissions=["camera"])
     demo.page.get_by_role("button", name="Take a photo with the camera").click()
-    demo.page.wait_for_selector(".ms-camera[open] .ms-shutter:enabled")
+    demo.page.wait_for_selector(".ms-camera[open] .ms-shutter[aria-disabled=false]")
     assert violations(demo) == []
 
 
@@ -223,6 +223,41 @@ def test_the_whole_flow_by_keyboard_alone(keyboard):
     keyboard.go_to("[role=tab]", "Shift+Tab")
     keyboard.press("ArrowRight")
     assert demo.data("tab") == "segment"
+
+
+def test_a_press_that_leaves_nothing_more_to_do_keeps_the_focus(keyboard):
+    demo, page = keyboard.demo, keyboard.page
+    demo.click(300, 200)
+    demo.wait_mask()
+    mask = page.locator(".ms-save[data-save=mask]")
+    mask.focus()
+    with page.expect_download():
+        keyboard.press("Enter")
+        assert mask.is_disabled()
+        keyboard.press("Enter", "Space")  # one press, one file
+    keyboard.hear(r"^Saved\.")
+    assert mask.is_enabled()
+    assert page.evaluate("document.activeElement.dataset.save") == "mask"
+
+    for action in ("undo", "redo", "clear", "remove-all"):
+        button = page.locator(f"[data-action={action}]")
+        button.focus()
+        for _ in range(10):
+            if button.is_disabled():
+                break
+            keyboard.press("Enter")
+        after = demo.objects
+        keyboard.press("Enter", "Space")
+        assert page.evaluate("document.activeElement.dataset.action") == action
+        assert demo.objects == after  # what can do nothing does nothing
+    assert demo.objects == []
+
+    page.locator(".ms-swatch").first.focus()
+    keyboard.press("Enter", "ArrowRight")
+    page.locator("summary").first.click()
+    page.locator('input[aria-label="Smooth"]').focus()
+    keyboard.press("ArrowRight")
+    assert page.locator('input[aria-label="Smooth"]').input_value() == "0"
 
 
 def prompts_of(objects):

@@ -28,7 +28,7 @@ def button(demo, name):
 
 def open_camera(demo):
     button(demo, "Take a photo with the camera").click()
-    demo.page.wait_for_selector(f"{DIALOG} .ms-shutter:enabled")
+    demo.page.wait_for_selector(f"{DIALOG} .ms-shutter[aria-disabled=false]")
 
 
 def wait_for_notice(demo, words):
@@ -71,7 +71,7 @@ def test_escape_closes_the_camera_and_gives_the_focus_back(with_camera):
     camera = button(demo, "Take a photo with the camera")
     camera.focus()
     demo.page.keyboard.press("Enter")
-    demo.page.wait_for_selector(f"{DIALOG} .ms-shutter:enabled")
+    demo.page.wait_for_selector(f"{DIALOG} .ms-shutter[aria-disabled=false]")
     assert demo.page.evaluate(LIVE_TRACKS) == 1
     for _ in range(4):  # Tab stays inside
         demo.page.keyboard.press("Tab")
@@ -113,7 +113,7 @@ def test_the_other_camera_can_be_chosen_where_there_is_one(with_camera):
     open_camera(demo)
     other.click()
     demo.page.wait_for_function("() => streams.length === 3")
-    demo.page.wait_for_selector(f"{DIALOG} .ms-shutter:enabled")
+    demo.page.wait_for_selector(f"{DIALOG} .ms-shutter[aria-disabled=false]")
     assert demo.page.evaluate(LIVE_TRACKS) == 1
 
 

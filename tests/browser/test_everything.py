@@ -203,7 +203,7 @@ def test_a_click_makes_an_object_of_nearly_that_mask(demo, predictor):
 def test_after_moving_the_photo_masks_can_be_picked_again(demo):
     tab = EverythingTab(demo, "photographer.jpg")
     tab.search()
-    tools = demo.page.locator(".ms-tool:not([disabled])")
+    tools = demo.page.locator(".ms-tool[aria-disabled=false]")
     assert tools.all_inner_texts() == ["Pick", "Move"]
     tools.last.click()
     x, y = (side / 2 for side in demo.photo_size)
@@ -216,7 +216,7 @@ def test_after_moving_the_photo_masks_can_be_picked_again(demo):
     demo.wait_mask()
     assert len(demo.objects) == 1
     tab.show("segment")
-    assert demo.page.locator(".ms-tool:not([disabled])").first.inner_text() == "Include"
+    assert demo.page.locator(".ms-tool[aria-disabled=false]").first.inner_text() == "Include"
 
 
 def found_mask(predictor: Predictor, example: str, area: float) -> np.ndarray:

@@ -20,7 +20,7 @@ function buildCamera(parts) {
   const wait = make("p", { class: "ms-camera-wait", role: "status" });
   const close = iconButton("clear", "Close the camera");
   const other = make("button", { type: "button", class: "ms-button", hidden: true }, "Other camera");
-  const shutter = make("button", { type: "button", class: "ms-button ms-primary ms-shutter", disabled: true }, icon("camera"), make("span", {}, "Take photo"));
+  const shutter = make("button", { type: "button", class: "ms-button ms-primary ms-shutter", "aria-disabled": "true" }, icon("camera"), make("span", {}, "Take photo"));
   const dialog = make(
     "dialog",
     { class: "ms-camera", "aria-label": "Take a photo" },
@@ -43,7 +43,7 @@ function attachCamera(parts, page) {
     stream?.getTracks().forEach((track) => track.stop());
     stream = null;
     video.srcObject = null;
-    shutter.disabled = true;
+    setDisabled(shutter, true);
   }
 
   function fail(text) {
@@ -55,7 +55,7 @@ function attachCamera(parts, page) {
     stop();
     const mine = attempt;
     wait.textContent = "Waiting for the camera…";
-    other.disabled = true;
+    setDisabled(other, true);
     let found;
     try {
       found = await navigator.mediaDevices.getUserMedia({ audio: false, video: { ...CAMERA_SIZE, ...which } });
@@ -70,7 +70,7 @@ function attachCamera(parts, page) {
     video.classList.toggle("ms-mirrored", track.getSettings().facingMode === "user"); // as in a mirror; the photo is not
     video.srcObject = stream;
     other.hidden = (await cameras()).length < 2;
-    other.disabled = false;
+    setDisabled(other, false);
   }
 
   async function cameras() {
@@ -136,7 +136,7 @@ function attachCamera(parts, page) {
   shutter.addEventListener("click", take);
   video.addEventListener("playing", () => {
     wait.textContent = "";
-    shutter.disabled = false;
+    setDisabled(shutter, false);
     if (dialog.contains(document.activeElement)) shutter.focus();
   });
   // However it closes, Escape included, the camera goes off; the browser gives the focus back.

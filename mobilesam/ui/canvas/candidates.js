@@ -133,7 +133,7 @@ function createCandidates(parts, view, prompts, page) {
   }
 
   parts.candidates.addEventListener("click", (event) => {
-    const entry = pressedIn(event, ".ms-candidate");
+    const entry = event.target.closest(".ms-candidate");
     if (entry) choose(Number(entry.dataset.index));
   });
   arrowsMove(parts.candidates);

@@ -104,6 +104,24 @@ function icon(name) {
   return svg;
 }
 
+// What can do nothing now keeps its place in the tab order, so that a press which brings this about
+// does not lose the focus: it is greyed, said to be unavailable, and its presses go nowhere.
+function setDisabled(control, isDisabled) {
+  control.setAttribute("aria-disabled", String(isDisabled));
+}
+
+function isDisabled(control) {
+  return control.getAttribute("aria-disabled") === "true";
+}
+
+function ignorePressesOfDisabled(root) {
+  root.addEventListener("click", (event) => {
+    if (!event.target.closest("[aria-disabled=true]")) return;
+    event.preventDefault();
+    event.stopPropagation();
+  }, true);
+}
+
 function iconButton(name, label, extra = {}) {
   return make(
     "button",

@@ -87,7 +87,7 @@ function attachKeyboard(parts, view, prompts, page) {
     else if (key === "n") page.newObject();
     else if (key === "[" || key === "]") selectNext(key === "]" ? 1 : -1);
     else if (key === "F2") page.renameObject();
-    else if (/^[1-5]$/.test(key) && !parts.tools[Number(key) - 1].disabled) page.setTool(TOOLS[Number(key) - 1].name);
+    else if (/^[1-5]$/.test(key) && !isDisabled(parts.tools[Number(key) - 1])) page.setTool(TOOLS[Number(key) - 1].name);
     else return false;
     return true;
   }

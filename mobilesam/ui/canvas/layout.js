@@ -29,7 +29,7 @@ function nameTool(button, { label, keys, hint }) {
 
 // Where masks are picked, the first tool picks them, and the photo can be moved.
 function offerTools(parts, isPicking) {
-  for (const tool of parts.tools) tool.disabled = isPicking && !["include", "pan"].includes(tool.dataset.tool);
+  for (const tool of parts.tools) setDisabled(tool, isPicking && !["include", "pan"].includes(tool.dataset.tool));
   nameTool(parts.tools[0], isPicking ? PICK : TOOLS[0]);
 }
 
@@ -186,7 +186,7 @@ function buildRefine(parts) {
 
 function buildSaves(parts) {
   parts.saves = SAVES.map(([kind, label, detail]) =>
-    make("button", { type: "button", class: "ms-button ms-save", "data-save": kind, "data-detail": detail, title: `Save: ${detail}`, "aria-label": `Save ${label}: ${detail}`, disabled: true }, label),
+    make("button", { type: "button", class: "ms-button ms-save", "data-save": kind, "data-detail": detail, title: `Save: ${detail}`, "aria-label": `Save ${label}: ${detail}`, "aria-disabled": "true" }, label),
   );
   parts.saveSize = make("span", { class: "ms-aside" });
   parts.share = make("button", { type: "button", class: "ms-button ms-share", "data-action": "share" }, icon("link"), make("span", {}, "Copy link"));

@@ -249,9 +249,9 @@ function tooMany() {
 }
 
 function showHistory() {
-  parts.undo.disabled = !prompts.canUndo;
-  parts.redo.disabled = !prompts.canRedo;
-  parts.clear.disabled = prompts.isEmpty || page.tab === "everything";
+  setDisabled(parts.undo, !prompts.canUndo);
+  setDisabled(parts.redo, !prompts.canRedo);
+  setDisabled(parts.clear, prompts.isEmpty || page.tab === "everything");
 }
 
 // `what` is a sentence for the live region, "" during a drag, null for a new photo.
@@ -293,9 +293,10 @@ const actions = {
   open: () => parts.file.click(),
   share: () => sharing.copy(),
 };
+ignorePressesOfDisabled(parts.root);
 parts.root.addEventListener("click", (event) => {
   const button = event.target.closest("[data-action], [data-tool]");
-  if (!button || button.disabled) return;
+  if (!button) return;
   if (button.dataset.tool) page.setTool(button.dataset.tool);
   else actions[button.dataset.action]();
 });

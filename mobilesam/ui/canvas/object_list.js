@@ -24,8 +24,8 @@ function createObjectList(parts, view, prompts, look, page) {
     if (focused && document.activeElement.tagName === "INPUT") return; // a name is being typed
     parts.objectList.replaceChildren(...prompts.all.map(row));
     parts.noObjects.hidden = prompts.all.length > 0;
-    parts.removeAll.disabled = prompts.all.length === 0;
-    parts.newObject.disabled = !view.photo || prompts.all.length === 0;
+    setDisabled(parts.removeAll, prompts.all.length === 0);
+    setDisabled(parts.newObject, !view.photo || prompts.all.length === 0);
     if (back) {
       const same = parts.objectList.querySelector(`[data-object="${back.id}"] [data-do="${back.what}"]`);
       (same || parts.objectList.querySelector("[data-selected=true] button") || parts.stage).focus();
@@ -48,13 +48,13 @@ function createObjectList(parts, view, prompts, look, page) {
     for (const button of parts.colors) {
       const isChosen = button.dataset.color === object?.color;
       button.setAttribute("aria-checked", String(isChosen));
-      button.disabled = !object;
+      setDisabled(button, !object);
     }
     const tabStop = parts.colors.find((button) => button.getAttribute("aria-checked") === "true") || parts.colors[0];
     for (const button of parts.colors) button.tabIndex = button === tabStop ? 0 : -1;
     for (const [name, { input, output, unit }] of Object.entries(parts.refine)) {
       const pixels = object?.refine[name] ?? 0;
-      input.disabled = !object;
+      setDisabled(input, !object);
       if (pixelsOf(input, unit) !== pixels) input.value = String(sliderOf(pixels, unit));
       output.textContent = pixels ? `${pixels.toLocaleString("en-US")} px` : "off";
     }
@@ -113,14 +113,14 @@ function createObjectList(parts, view, prompts, look, page) {
   };
 
   parts.objectList.addEventListener("click", (event) => {
-    const button = pressedIn(event, "button");
+    const button = event.target.closest("button");
     if (button) deeds[button.dataset.do](Number(button.closest(".ms-object").dataset.object));
   });
   parts.objectList.addEventListener("dblclick", (event) => {
     if (event.target.closest(".ms-object-name")) rename(Number(event.target.closest(".ms-object").dataset.object));
   });
   for (const button of parts.colors) {
-    button.addEventListener("click", () => prompts.current && prompts.recolor(prompts.current.id, button.dataset.color));
+    button.addEventListener("click", () => prompts.recolor(prompts.current.id, button.dataset.color));
   }
   parts.opacity.addEventListener("input", () => {
     look.opacity = Number(parts.opacity.value) / 100;
@@ -129,7 +129,7 @@ function createObjectList(parts, view, prompts, look, page) {
   });
   for (const [name, { input, unit }] of Object.entries(parts.refine)) {
     input.addEventListener("input", () => {
-      if (!prompts.current) return;
+      if (!prompts.current) return showLook(); // the slider goes back
       if (!isRefining) prompts.remember();
       isRefining = true;
       prompts.refine({ ...prompts.current.refine, [name]: pixelsOf(input, unit) });

@@ -1,12 +1,13 @@
 // What is left of the side and the foot of the page: status line, downloads, the hidden list of
 // points, examples, models and tabs.
 
-// Arrow keys move within a group of radio buttons or tabs, as everywhere on the web.
+// Arrow keys move within a group of radio buttons or tabs, as everywhere on the web; they pass over
+// those that can do nothing now.
 function arrowsMove(group, role = "radio") {
   group.addEventListener("keydown", (event) => {
     const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
     if (!step) return;
-    const buttons = [...group.querySelectorAll(`[role=${role}]`)];
+    const buttons = [...group.querySelectorAll(`[role=${role}]:not([aria-disabled=true])`)];
     const index = buttons.indexOf(document.activeElement);
     if (index < 0) return;
     event.preventDefault();
@@ -14,11 +15,6 @@ function arrowsMove(group, role = "radio") {
     next.focus();
     next.click();
   });
-}
-
-function pressedIn(event, selector) {
-  const button = event.target.closest(selector);
-  return button && !button.disabled ? button : null;
 }
 
 function createPanel(parts, view, prompts, page) {
@@ -58,11 +54,11 @@ function createPanel(parts, view, prompts, page) {
     for (const button of parts.saves) {
       const { save, detail, busy } = button.dataset;
       const isOfOne = save === "mask" || save === "cutout";
-      button.disabled = !(isOfOne ? selected : any) || busy === "true";
+      setDisabled(button, !(isOfOne ? selected : any) || busy === "true");
       button.title = masked.length && !any && !isOfOne ? "All objects are hidden" : `Save: ${detail}`;
     }
     parts.saveSize.textContent = view.photo ? `${view.photo.width} × ${view.photo.height}` : "";
-    parts.share.disabled = !view.photo;
+    setDisabled(parts.share, !view.photo);
   }
 
   function showExamples(examples) {
@@ -102,13 +98,13 @@ function createPanel(parts, view, prompts, page) {
 
   for (const button of parts.saves) button.addEventListener("click", () => page.save(button));
   parts.list.addEventListener("click", (event) => {
-    const which = pressedIn(event, "button")?.dataset.point;
+    const which = event.target.closest("button")?.dataset.point;
     if (which === "box") prompts.setBox(null);
     else if (which !== undefined) prompts.removePoint(Number(which));
     (parts.list.querySelector("button") || parts.stage).focus();
   });
   parts.examples.addEventListener("click", (event) => {
-    const name = pressedIn(event, ".ms-example")?.dataset.example;
+    const name = event.target.closest(".ms-example")?.dataset.example;
     if (name) page.open({ example: name });
   });
   for (const tab of parts.tabs) tab.addEventListener("click", () => page.setTab(tab.dataset.tab));
