@@ -51,6 +51,7 @@ STYLES = (
     "everything.css",
     "camera.css",
     "compare.css",
+    "forced_colors.css",
 )
 EVENTS = (
     "open_picture",

@@ -279,6 +279,48 @@ def test_keyboard_and_mouse_give_the_same_mask(keyboard, visit):
     assert by_keyboard.any()
 
 
+# --- forced colours ------------------------------------------------------------------------------
+
+CHOSEN_AND_NOT = (
+    (".ms-tab[aria-selected=true]", ".ms-tab[aria-selected=false]"),
+    (".ms-tool[aria-checked=true]", ".ms-tool[aria-checked=false]"),
+    (".ms-candidate[aria-checked=true]", ".ms-candidate[aria-checked=false]"),
+    (".ms-swatch[aria-checked=true]", ".ms-swatch[aria-checked=false]"),
+    ("[data-selected=true] .ms-object-name", "[data-selected=false] .ms-object-name"),
+    ("[data-action=zoom-in]", "[data-action=redo]"),  # one that can be pressed, one that cannot
+)
+SIGNS = """(node) => {
+  const { backgroundColor, color, borderColor, borderWidth, boxShadow } = getComputedStyle(node);
+  return [backgroundColor, color, borderColor, borderWidth, boxShadow].join();
+}"""
+
+
+def test_forced_colours_show_what_is_chosen(visit):
+    demo = visit(keep_objects=True, forced_colors="active")
+    page = demo.page
+    demo.open_example("astronaut.jpg", keep_objects=True)
+    demo.wait_mask()
+    ground = "(nodes) => nodes.map((node) => getComputedStyle(node).backgroundColor)"
+    for scheme in ("light", "dark"):
+        page.emulate_media(forced_colors="active", color_scheme=scheme)
+        for pair in CHOSEN_AND_NOT:
+            chosen, other = (page.locator(one).first.evaluate(SIGNS) for one in pair)
+            assert chosen != other, (scheme, pair)
+        assert len(set(page.locator(".ms-swatch").evaluate_all(ground))) == 7
+        assert len(set(page.locator(".ms-object-name i").evaluate_all(ground))) == 3
+
+    page.locator(".ms-tab[data-tab=everything]").click()
+    page.locator(".ms-choice", has_text="8×8").get_by_label("8×8").check()
+    page.locator(".ms-found-start").click()
+    page.wait_for_selector(".ms:not([data-found='0'])")
+    page.wait_for_selector(".ms:not([data-everything=running])")
+    rows = page.locator(".ms-found-box tbody tr")
+    rows.first.focus()
+    lit, other = (rows.nth(row).locator("td").last.evaluate(SIGNS) for row in (0, 1))
+    assert lit != other
+    assert len(set(page.locator(".ms-found-box td i").evaluate_all(ground))) > 1
+
+
 # --- motion --------------------------------------------------------------------------------------
 
 
