@@ -109,7 +109,7 @@ def test_focus_is_not_lost(coffee):
     page.keyboard.press("Control+z")
     assert page.evaluate("document.activeElement.className") == "ms-stage"
     page.evaluate("document.querySelector('.ms-notice').hidden = false")
-    page.locator(".ms-notice button").click()
+    page.get_by_label("Close this message").click()
     assert page.evaluate("document.activeElement.className") == "ms-stage"
 
 

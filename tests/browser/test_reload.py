@@ -68,6 +68,73 @@ def test_a_photo_that_this_browser_did_not_keep_is_asked_for(demo, photo):
     assert demo.notice == ""
 
 
+def own_work(demo, photo):
+    """Open a photo, make two objects, and choose another mask; returns objects and mask."""
+    demo.open_file(photo)
+    demo.click(160, 120)
+    demo.wait_mask()
+    demo.page.locator(".ms-candidate[aria-checked=false]").first.click()
+    demo.action("new-object")
+    demo.click(20, 20)
+    demo.wait_mask()
+    demo.page.get_by_role("button", name="Rename Object 2").click()
+    demo.page.keyboard.type("Ground")
+    demo.page.keyboard.press("Enter")
+    return without_ids(demo.objects), demo.saved_mask()
+
+
+def gone_back(demo, title):
+    demo.page.get_by_role("button", name="Back to my photo").press("Enter")
+    demo.page.wait_for_selector(f'.ms[data-title="{title}"][data-state=ready]')
+    demo.wait_mask()
+    assert demo.page.evaluate("document.activeElement.className") == "ms-stage"
+
+
+def test_an_own_photo_with_objects_waits_while_examples_are_looked_at(demo, photo, tmp_path):
+    objects, mask = own_work(demo, photo)
+    demo.open_example("cat.jpg")
+    assert demo.notice.startswith(f"{photo.name} and its objects are set aside.")
+    demo.page.get_by_label("Close this message").click()
+    demo.open_example("coffee.jpg")  # said again
+    demo.reload()
+    gone_back(demo, photo.name)
+    assert without_ids(demo.objects) == objects
+    assert iou(demo.saved_mask(), mask) == 1
+    assert demo.notice == ""
+    other = tmp_path / "other.png"
+    disc((200, 200), (100, 100), 50).save(other)
+    demo.open_file(other)  # without objects: nothing to be kept
+    demo.open_example("cat.jpg")
+    gone_back(demo, photo.name)
+    assert without_ids(demo.objects) == objects
+    kept = demo.page.evaluate(
+        """() => new Promise((go) => {
+          indexedDB.open("mobilesam").onsuccess = ({ target: { result } }) => {
+            const photos = result.transaction("photos").objectStore("photos");
+            photos.count().onsuccess = ({ target }) => go(target.result) || result.close();
+          };
+        })"""
+    )
+    assert kept == 1
+
+
+def test_a_link_sets_an_own_photo_with_objects_aside(demo, photo):
+    objects, _ = own_work(demo, photo)
+    follow = "(link) => { location.hash = link; }"
+    demo.page.evaluate(follow, "#v=1&size=320x240&object=Other;1e90ff;+5,5")
+    demo.page.get_by_text(f"The objects that {photo.name} had are set aside.").wait_for()
+    demo.wait_mask()
+    assert demo.points == [[5, 5, 1]]
+    gone_back(demo, photo.name)
+    assert without_ids(demo.objects) == objects
+    link = "#v=1&example=cat.jpg&size=451x300&model=gone&object=Cat;1e90ff;+9,9"
+    demo.page.evaluate(follow, link)
+    demo.page.get_by_text("which is not here: another one answers.").wait_for()
+    assert demo.notice.startswith(f"{photo.name} and its objects are set aside.")
+    gone_back(demo, photo.name)
+    assert without_ids(demo.objects) == objects
+
+
 def test_the_address_bar_shows_what_the_page_shows(visit):
     demo = visit(permissions=CLIPBOARD)
     demo.click(560, 220)

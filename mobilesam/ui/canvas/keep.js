@@ -1,13 +1,15 @@
 // Photo and objects survive the page being loaded again: by the visitor, or by Gradio, which does so
 // after a lost connection. The tab remembers a link to what is on the screen; a photo of the
-// visitor's own waits in this browser's database, for a day at most.
+// visitor's own waits in this browser's database, for a day at most; so does the last one with
+// objects that made room for another.
 
 const KEPT = "mobilesam.page";
 const KEEP_AFTER_MS = 300; // a drag is many changes
 const KEEP_PHOTO_MS = 24 * 3600 * 1000;
 
-function createKeeping(parts, sharing) {
+function createKeeping(parts, sharing, page) {
   let photo = null; // { file, key }: a photo of the visitor's own, and its place in the database
+  let aside = null; // { file, key, hash }: another one that can be gone back to, its objects as a link
   let timer = 0;
 
   function changed() {
@@ -20,24 +22,54 @@ function createKeeping(parts, sharing) {
     const shown = parts.host.isConnected && sharing.snapshot();
     if (!shown) return;
     try {
-      sessionStorage.setItem(KEPT, JSON.stringify({ ...shown, photo: photo?.key ?? null }));
+      const asideKept = aside && { key: aside.key, hash: aside.hash };
+      sessionStorage.setItem(KEPT, JSON.stringify({ ...shown, photo: photo?.key ?? null, aside: asideKept }));
     } catch {
       // full, or forbidden: then a reload begins anew
     }
     if (/^#v=/.test(location.hash) && location.hash !== shown.hash) history.replaceState(null, "", shown.hash);
   }
 
-  async function showing({ file = null }) {
-    if (file && file === photo?.file) return;
-    const before = photo?.key;
-    photo = file && { file, key: Date.now() + Math.random() };
-    const key = photo?.key;
+  // A photo is on the screen; `work`: the objects of the visitor's own before it, null without any.
+  function showing({ file = null }, work) {
+    const before = [photo, aside];
+    if (work) aside = { ...photo, hash: work };
+    else if (file && file === aside?.file) aside = null;
+    if (!file || file !== photo?.file) photo = file && { file, key: Date.now() + Math.random() };
+    store(before);
+  }
+
+  // The visitor's own photo stays, its objects make room for a link's.
+  function setAside(work) {
+    if (!work) return;
+    const before = [photo, aside];
+    aside = { ...photo, hash: work };
+    store(before);
+    offerBack();
+  }
+
+  // Take into the database what is new since `before`, and out of it what is needed no more.
+  async function store(before) {
     changed();
+    const known = before.filter(Boolean).map(({ key }) => key);
+    const needed = [photo, aside].filter(Boolean);
+    const outdated = known.filter((key) => !needed.some((one) => one.key === key));
     await inDatabase((photos) => {
       photos.delete(IDBKeyRange.upperBound(Date.now() - KEEP_PHOTO_MS));
-      if (before) photos.delete(before);
-      if (file) photos.put(file, key);
+      for (const key of outdated) photos.delete(key);
+      for (const { file, key } of needed) if (!known.includes(key)) photos.put(file, key);
     });
+  }
+
+  function offerBack() {
+    if (!aside) return;
+    const { name } = aside.file;
+    const what = aside.key === photo?.key ? `The objects that ${name} had` : `${name} and its objects`;
+    page.sayToo(`${what} are set aside.`, "aside");
+  }
+
+  function goBack() {
+    sharing.resume({ ...readLink(aside.hash), isPreset: false }, aside.file);
   }
 
   // Bring back what was on the screen before the page was loaded again; another visit begins anew.
@@ -48,19 +80,21 @@ function createKeeping(parts, sharing) {
     if (!kept) return sharing.start();
     const file = kept.photo && (await inDatabase((photos) => photos.get(kept.photo)));
     if (file) photo = { file, key: kept.photo };
+    const other = kept.aside && (await inDatabase((photos) => photos.get(kept.aside.key)));
+    if (other) aside = { ...kept.aside, file: other };
     sharing.resume(kept, file);
   }
 
   addEventListener("pagehide", keep);
 
-  return { changed, showing, start };
+  return { changed, showing, setAside, offerBack, goBack, start };
 }
 
 function readKept() {
   try {
-    const { hash, isPreset, photo } = JSON.parse(sessionStorage.getItem(KEPT));
+    const { hash, isPreset, photo, aside } = JSON.parse(sessionStorage.getItem(KEPT));
     const { state } = readLink(hash);
-    return state ? { state, isPreset, photo } : null;
+    return state ? { state, isPreset, photo, aside } : null;
   } catch {
     return null;
   }

@@ -84,11 +84,13 @@ function buildStage(parts) {
   parts.busyText = make("span");
   parts.busy = make("div", { class: "ms-busy", hidden: true }, make("i"), parts.busyText);
   parts.noticeText = make("span");
+  parts.back = make("button", { type: "button", class: "ms-button ms-back", "data-action": "back" }, "Back to my photo");
   parts.noticeClose = iconButton("clear", "Close this message");
   parts.notice = make(
     "div",
     { class: "ms-notice", role: "alert", hidden: true },
     parts.noticeText,
+    parts.back,
     parts.noticeClose,
   );
   parts.empty = make(

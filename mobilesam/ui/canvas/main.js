@@ -54,18 +54,19 @@ const page = {
     const { top, bottom } = parts.stage.getBoundingClientRect();
     if (top < 0 || bottom > innerHeight) parts.toolbar.scrollIntoView({ block: "start" });
   },
-  // Show a sentence over the photo. `kind` (open, ask, limit, save, share, link, offline) says what it is
-  // about: an answer of another kind leaves it there.
+  // Show a sentence over the photo. `kind` (open, ask, limit, save, share, link, aside, offline) says what
+  // it is about: an answer of another kind leaves it there. With "aside" stands a button back.
   say(text, kind = "") {
+    parts.back.hidden = kind !== "aside";
     parts.notice.hidden = !text;
     parts.notice.dataset.kind = kind;
     parts.noticeText.textContent = text || "";
   },
-  // A second sentence, after the one about the photo that a link waits for.
-  sayToo(text) {
+  // A second sentence, after one about the photo or a link; the button back stays.
+  sayToo(text, kind = "share") {
     const { hidden, dataset } = parts.notice;
-    const before = !hidden && dataset.kind === "link" ? `${parts.noticeText.textContent} ` : "";
-    this.say(before + text, "share");
+    if (hidden || !["open", "share", "link", "aside"].includes(dataset.kind)) return this.say(text, kind);
+    this.say(`${parts.noticeText.textContent} ${text}`, dataset.kind === "aside" ? "aside" : kind);
   },
   unsay(kind) {
     if (parts.notice.dataset.kind === kind) this.say("");
@@ -190,7 +191,8 @@ const page = {
       photo.hint = given.hint;
       prompts.reset(given.objects, given.active, given.isPreset);
     }
-    keeping.showing(source);
+    keeping.showing(source, work);
+    if (!keepsPrompts) keeping.offerBack();
     this.zoomChanged();
   },
   encoded({ encode_ms: encodeMs, model }) {
@@ -218,6 +220,7 @@ const page = {
     keeping.changed();
     this.announce(text);
   },
+  setAside: (work) => keeping.setAside(work),
   setModel: (name) => models.set(name),
   modelsChanged: (known) => models.changed(known),
 };
@@ -233,7 +236,7 @@ Object.assign(page, {
 });
 const results = createResults(parts, view, prompts, page);
 const sharing = createSharing(parts, view, prompts, page, props.examples || []);
-const keeping = createKeeping(parts, sharing);
+const keeping = createKeeping(parts, sharing, page);
 const link = createLink({ props, trigger: whenOnline(trigger, page), upload, watch }, prompts, results, page);
 const everything = createEverything(parts, view, prompts, page, link);
 const hint = createHint(parts, view, prompts, page);
@@ -292,6 +295,10 @@ const actions = {
   fit: () => page.zoom(0),
   open: () => parts.file.click(),
   share: () => sharing.copy(),
+  back: () => {
+    keeping.goBack();
+    parts.stage.focus({ preventScroll: true });
+  },
 };
 ignorePressesOfDisabled(parts.root);
 parts.root.addEventListener("click", (event) => {

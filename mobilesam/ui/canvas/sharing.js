@@ -22,6 +22,11 @@ function createSharing(parts, view, prompts, page, examples) {
     return view.photo && !isUntouched ? { hash: hash(), isPreset: prompts.isPreset } : null;
   }
 
+  // The objects of the visitor's own photo, as a link; null where there are none that could be lost.
+  function ownWork() {
+    return view.photo && !view.photo.isExample && prompts.hasAny ? hash() : null;
+  }
+
   async function copy() {
     const label = parts.share.querySelector("span");
     const link = hash();
@@ -45,15 +50,18 @@ function createSharing(parts, view, prompts, page, examples) {
 
   // What a link asks for, in the order of its effects: model, then photo, then objects.
   function follow({ state }) {
+    const work = ownWork(); // another model forgets what was chosen among the candidates
     page.setModel(state.model);
     pending = state;
     if (state.example !== null) {
-      if (examples.some(({ name }) => name === state.example)) return page.open({ example: state.example });
+      if (examples.some(({ name }) => name === state.example)) return page.open({ example: state.example, work });
       pending = null;
       openFirst(`The link shows the example ${state.example}, which is not here.`);
     } else if (isOpen(state)) {
       const { objects, active } = objectsFor({}, view.photo);
       prompts.reset(objects, active);
+      page.say("");
+      page.setAside(work);
     } else {
       const [width, height] = state.size;
       const name = state.title ? ` (${state.title})` : "";
@@ -61,14 +69,16 @@ function createSharing(parts, view, prompts, page, examples) {
     }
   }
 
-  // As a link does, after the page was loaded again: with the visitor's own photo, if there was one.
+  // As a link does, after the page was loaded again or to go back: with the visitor's own photo, if
+  // there was one.
   function resume({ state, isPreset }, file) {
     const { example } = state;
+    const work = ownWork();
     page.setModel(state.model);
     if (isPreset && examples.some(({ name }) => name === example)) return page.open({ example });
     if (example !== null) return follow({ state });
     pending = state;
-    if (file) return page.open({ file });
+    if (file) return page.open({ file, work });
     openFirst("This page was loaded again and your photo could not be kept. Open it, and its objects are back.", "link");
   }
 
@@ -119,5 +129,5 @@ function createSharing(parts, view, prompts, page, examples) {
     else if (read?.error) page.say(read.error, "share");
   });
 
-  return { copy, start, resume, snapshot, objectsFor, forgetChoices };
+  return { copy, start, resume, snapshot, ownWork, objectsFor, forgetChoices };
 }
