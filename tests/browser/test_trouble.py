@@ -83,6 +83,44 @@ def test_a_download_is_what_was_on_the_screen(coffee):
     assert iou(coffee.saved_mask(), expected) < 1
 
 
+def test_two_downloads_are_made_one_after_the_other(coffee):
+    page = coffee.page
+    coffee.click(300, 200)
+    coffee.wait_mask()
+    expected = coffee.saved_mask()
+    page.evaluate(
+        """() => {
+          const live = document.querySelector(".ms > .ms-hidden[role=status]");
+          window.said = [];
+          new MutationObserver(() => said.push(live.textContent.trim()))
+            .observe(live, { childList: true, characterData: true, subtree: true });
+        }"""
+    )
+    traffic = Traffic(coffee)
+    traffic.catch("save_result")
+    arrived = []
+    page.on("download", lambda one: arrived.append(one))
+    page.get_by_label("Save ZIP").click()
+    traffic.wait_caught()
+    page.get_by_label("Save Mask").click()
+    assert page.get_by_text("Making ZIP, then Mask…").first.is_visible()
+    coffee.click(60, 350)  # is in neither
+    coffee.wait_mask()
+    with page.expect_download(lambda one: one.suggested_filename.endswith(".png")):
+        traffic.let_go()
+    assert [one.suggested_filename for one in arrived] == ["coffee-masks.zip", "coffee-mask.png"]
+    with Image.open(arrived[1].path()) as picture:
+        assert iou(np.asarray(picture) == 255, expected) == 1
+    said = [text for text in page.evaluate("() => said") if "saved" in text or "Making" in text]
+    assert said == [
+        "Making ZIP…",
+        "Making ZIP, then Mask…",
+        "ZIP saved. Making Mask…",
+        "Mask saved.",
+    ]
+    assert page.get_by_text("600 × 400").is_visible()
+
+
 def test_a_download_waits_for_the_mask_under_way(coffee):
     coffee.click(300, 200)
     coffee.wait_mask()

@@ -162,7 +162,7 @@ function createLink({ props, trigger, upload, watch }, prompts, results, page) {
     }
     if (opening?.token !== token) return;
     endOpening();
-    if (!keepsPrompts) saving.end(false);
+    if (!keepsPrompts) saving.end();
     picture = { id: next.id, source };
     isReady = false;
     const isExample = Boolean(source.example);
@@ -201,7 +201,7 @@ function createLink({ props, trigger, upload, watch }, prompts, results, page) {
     page.waitingFor(null);
     page.say(text, "ask");
     page.notEncoded();
-    saving.end(false);
+    saving.end();
   }
 
   function onProgress(progress) {
@@ -223,7 +223,7 @@ function createLink({ props, trigger, upload, watch }, prompts, results, page) {
   // Another model was chosen: what is on the screen is not its answer.
   function changeModel() {
     forget();
-    saving.end(false);
+    saving.end();
     isReady = false;
     if (picture && !opening?.isSent) encode();
   }
@@ -265,7 +265,7 @@ function createLink({ props, trigger, upload, watch }, prompts, results, page) {
     isWaiting = false;
     page.waitingFor(null);
     page.say(text, "ask");
-    if (saving.isQueued) saving.end(false);
+    saving.endWaiting();
   }
 
   // Nothing is asked any more: a late answer must not bring a mask back.
@@ -274,7 +274,7 @@ function createLink({ props, trigger, upload, watch }, prompts, results, page) {
     isWaiting = false;
     askedAt = 0;
     asks.stop();
-    if (saving.isQueued) saving.end(false);
+    saving.endWaiting();
   }
 
   function onAnswer(answer) {

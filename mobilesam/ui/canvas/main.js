@@ -163,20 +163,15 @@ const page = {
     hint.place();
   },
   open: (source) => link.open(source),
-  save(button) {
-    link.save(button);
-    button.dataset.busy = "true";
-    button.setAttribute("aria-busy", "true");
-    panel.showSaves();
-    this.announce("Preparing the file…");
-  },
-  saved(button, isDone) {
-    delete button.dataset.busy;
-    button.removeAttribute("aria-busy");
-    panel.showSaves();
-    if (isDone) this.announce("Saved.");
+  save: (button) => link.save(button),
+  // Files are to be made for these buttons, in this order; `done`: the one whose file has arrived.
+  savesChanged(buttons, done = null) {
+    const making = panel.showMaking(buttons);
+    const news = [done && `${done.textContent} saved.`, making].filter(Boolean).join(" ");
+    if (news) this.announce(news);
   },
   showPicture(photo, source, keepsPrompts) {
+    const work = keepsPrompts ? null : source.work ?? sharing.ownWork();
     keyboard.forgetCorner();
     facts.encodeMs = null;
     parts.empty.hidden = true;

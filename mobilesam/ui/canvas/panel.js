@@ -18,6 +18,8 @@ function arrowsMove(group, role = "radio") {
 }
 
 function createPanel(parts, view, prompts, page) {
+  let making = []; // the buttons whose files are being made
+
   function showStatus() {
     const { facts } = page;
     const pieces = [facts.modelTitle];
@@ -47,17 +49,30 @@ function createPanel(parts, view, prompts, page) {
     parts.list.replaceChildren(...entries);
   }
 
+  // Files are being made for these buttons, in this order; returns what is said of it, "" without any.
+  function showMaking(buttons) {
+    making = buttons;
+    for (const button of parts.saves) button.setAttribute("aria-busy", String(making.includes(button)));
+    showSaves();
+    return makingText();
+  }
+
+  function makingText() {
+    return making.length ? `Making ${making.map((button) => button.textContent).join(", then ")}…` : "";
+  }
+
   function showSaves() {
     const selected = prompts.maskOf(prompts.current);
     const masked = prompts.all.filter((object) => prompts.maskOf(object));
     const any = masked.some((object) => !object.hidden);
     for (const button of parts.saves) {
-      const { save, detail, busy } = button.dataset;
+      const { save, detail } = button.dataset;
       const isOfOne = save === "mask" || save === "cutout";
-      setDisabled(button, !(isOfOne ? selected : any) || busy === "true");
+      setDisabled(button, !(isOfOne ? selected : any) || making.includes(button));
       button.title = masked.length && !any && !isOfOne ? "All objects are hidden" : `Save: ${detail}`;
     }
-    parts.saveSize.textContent = view.photo ? `${view.photo.width} × ${view.photo.height}` : "";
+    parts.saveSize.classList.toggle("ms-making", making.length > 0);
+    parts.saveSize.textContent = makingText() || (view.photo ? `${view.photo.width} × ${view.photo.height}` : "");
     setDisabled(parts.share, !view.photo);
   }
 
@@ -111,5 +126,5 @@ function createPanel(parts, view, prompts, page) {
   arrowsMove(parts.tabs[0].parentElement, "tab");
   arrowsMove(parts.tools[0].parentElement);
 
-  return { showExamples, showModels, showStatus, showList, showSaves, showTab };
+  return { showExamples, showModels, showStatus, showList, showMaking, showSaves, showTab };
 }

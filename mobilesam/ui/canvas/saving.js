@@ -1,52 +1,68 @@
-// Downloads: the server makes, at the photo's own size, what was on the screen at the click.
+// Downloads: the server makes, at the photo's own size, what was on the screen at the click; one
+// file after the other, in the order of the clicks.
 
 const SAVE_WAIT_MS = 60000;
 const MAX_READINGS = 2; // of the photo again, for one file
 const SAVE_TROUBLE = "The file could not be made; please try again.";
 
 function createSaving(page, link) {
-  let current = null; // { button, request, isSent, readings }
+  let jobs = []; // { button, request, isSent, readings }: the first one is worked at
   let timer = 0;
 
   function start(button) {
-    end(false); // one file at a time
     page.unsay("save");
-    current = { button, request: null, isSent: false, readings: 0 };
-    timer = setTimeout(() => fail(SAVE_TROUBLE), SAVE_WAIT_MS);
+    jobs.push({ button, request: null, isSent: false, readings: 0 });
+    page.savesChanged(jobs.map((job) => job.button));
+    if (jobs.length === 1) watchTime();
     go();
   }
 
-  // Send the request: at once, or when the masks under way are on the screen. Once it is sent only
-  // a photo that was read anew (`again`) lets it be: its answer, if there was one, is lost.
+  function watchTime() {
+    clearTimeout(timer);
+    if (jobs.length) timer = setTimeout(() => fail(SAVE_TROUBLE), SAVE_WAIT_MS);
+  }
+
+  // Note what is to be saved, at once or when the masks under way are on the screen, and send the
+  // first request. Once it is sent only a photo that was read anew (`again`) lets it be: its
+  // answer, if there was one, is lost.
   function go(again = false) {
-    if (!current) return;
+    if (!jobs.length) return;
     const shown = link.whatIsShown();
-    if (!current.request && shown) {
-      current.request = { ...shown, kind: current.button.dataset.save };
-    }
+    for (const job of jobs) if (shown) job.request ??= { ...shown, kind: job.button.dataset.save };
+    const [current] = jobs;
     if (!current.request || !link.isReady() || (current.isSent && !again)) return;
     current.isSent = true;
     link.send(current.request);
   }
 
-  function end(isDone) {
-    clearTimeout(timer);
-    if (!current) return;
-    page.saved(current.button, isDone);
-    current = null;
-    link.forget();
+  // Only some are still to be made; `done`: the button whose file has arrived.
+  function keepOnly(isKept, done = null) {
+    const [current] = jobs;
+    jobs = jobs.filter(isKept);
+    if (jobs[0] !== current) {
+      link.forget();
+      watchTime();
+    }
+    page.savesChanged(jobs.map((job) => job.button), done);
+    go();
+  }
+
+  function endFirst(done = null) {
+    const [first] = jobs;
+    keepOnly((job) => job !== first, done);
   }
 
   function fail(text) {
-    end(false);
+    endFirst();
     page.say(text, "save");
   }
 
   function onSaved(saved) {
+    const [current] = jobs;
     if (!current || !saved || saved.token !== link.lastToken()) return;
     if (saved.status === "ok") {
       download(saved.file.url, saved.title);
-      end(true);
+      endFirst(current.button);
     } else if (saved.text) fail(saved.text);
     else if ((current.readings += 1) > MAX_READINGS) fail(SAVE_TROUBLE);
     else if (saved.status === "encode") link.encode();
@@ -63,11 +79,14 @@ function createSaving(page, link) {
   return {
     start,
     go,
-    end,
     onSaved,
-    // Waits for masks that are under way.
-    get isQueued() {
-      return current !== null && current.request === null;
+    // What is shown means nothing any more.
+    end() {
+      if (jobs.length) keepOnly(() => false);
+    },
+    // The masks that some wait for will not come.
+    endWaiting() {
+      if (jobs.some((job) => !job.request)) keepOnly((job) => job.request);
     },
   };
 }
