@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -108,6 +109,25 @@ def test_corrections_fall_on_mistakes() -> None:
     assert labels.tolist() == [[1], [0]]
     assert 15.5 <= coords[0, 0, 1] <= 31.5
     assert 31.5 <= coords[1, 0, 1] <= 47.5
+
+
+def test_half_of_the_corrections_fall_deep_in_a_mistake() -> None:
+    """Of a 21 x 21 mistake the middle 13 x 13 cells are equally deep."""
+    targets = torch.zeros(2000, 32, 32)
+    targets[:, 4:25, 4:25] = 1
+    logits, valid = torch.full_like(targets, -5.0), torch.ones_like(targets)
+    numbers = numbers_for(2000, CORRECTION_NUMBERS)
+    central = []
+    for share in (0.0, 1.0, 0.5):
+        coords, labels = correction_clicks(logits, targets, valid, numbers, share)
+        cells = ((coords[:, 0] + 0.5) / 4).floor()
+        assert ((cells >= 4) & (cells < 25)).all() and (labels == 1).all()
+        central.append(((cells >= 8) & (cells < 21)).all(1).float().mean().item())
+    depth = np.minimum.reduce([np.arange(5, 26).clip(max=9), np.arange(25, 4, -1).clip(max=9)])
+    weights = np.outer(depth, depth).astype(float) ** 2
+    assert central[0] == pytest.approx(weights[4:17, 4:17].sum() / weights.sum(), abs=0.04)
+    assert central[1] == pytest.approx(1, abs=0.01)  # of eight places one lies there at least
+    assert central[2] == pytest.approx((central[0] + 1) / 2, abs=0.04)
 
 
 def test_losses_by_hand() -> None:

@@ -22,7 +22,9 @@ BOX_NOISE_MAX = 20.0  # px of the input frame
 CANDIDATES = 8  # places in a mask, of which a click may take the most interior
 BOX_NUMBERS = 5  # random numbers for a box: its four sides, and whether it is exact
 POINT_NUMBERS = CANDIDATES + 3  # for a click: places, which of them, where in the cell
-CORRECTION_NUMBERS = 3  # for a correction: the place, where in the cell
+CORRECTION_NUMBERS = POINT_NUMBERS  # for a correction: the same
+INTERIOR_SHARE = 0.5  # of clicks take the most interior one of the candidates
+DEPTH_SIDE = 9  # cells a side of the square round a cell whose share inside tells how deep it is
 MARGIN = 1e-6  # random numbers stay so far from 0 and 1
 _PROMPT_STREAM = 1  # the data of a slot are drawn without this fourth word
 
@@ -75,7 +77,7 @@ def box_prompts(
 
 
 def point_prompts(
-    targets: torch.Tensor, numbers: torch.Tensor, interior_share: float = 0.5
+    targets: torch.Tensor, numbers: torch.Tensor, interior_share: float = INTERIOR_SHARE
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Make one foreground click for each target.
 
@@ -92,29 +94,32 @@ def point_prompts(
         where there is no box.
     """
     inside = (targets >= targets.amax((1, 2), keepdim=True).clamp(max=0.5)).float()
-    depth = F.avg_pool2d(inside[:, None], 9, stride=1, padding=4)[:, 0].flatten(1)
-    drawn = _draw_cells(inside.flatten(1), numbers[:, :CANDIDATES])
-    deepest = depth.gather(1, drawn).argmax(1)
-    pick = torch.where(numbers[:, CANDIDATES] < interior_share, deepest, 0)
-    cells = drawn.gather(1, pick[:, None])[:, 0]
+    cells = _draw_clicks(inside.flatten(1), _depth(inside), numbers, interior_share)
     coords = _to_coords(cells, targets.shape[-1], numbers[:, CANDIDATES + 1 :])
     labels = _labels(targets, FOREGROUND_LABEL, PADDING_LABEL)
     return torch.stack([coords, torch.zeros_like(coords)], dim=1), labels
 
 
 def correction_clicks(
-    logits: torch.Tensor, targets: torch.Tensor, valid: torch.Tensor, numbers: torch.Tensor
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    valid: torch.Tensor,
+    numbers: torch.Tensor,
+    interior_share: float = INTERIOR_SHARE,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Make the next click of each prompt where the prediction is wrong.
 
     Foreground where mask is missing, background where there is too much (SAM, appendix A). A
-    prediction without a mistake gets another click into the mask.
+    prediction without a mistake gets another click into the mask. The deeper a place lies in the
+    mistake the more likely it is, and as with first clicks a share of them is the most interior
+    one of several: people, and the measurements, correct a mistake in its middle.
 
     Args:
         logits: (B, h, w) of the prediction.
         targets: (B, h, w) in 0..1.
         valid: (B, h, w), 0 where a cell shall not count.
         numbers: (B, CORRECTION_NUMBERS) random numbers.
+        interior_share: Share of interior clicks.
 
     Returns:
         (B, 1, 2) coordinates and (B, 1) labels.
@@ -122,10 +127,27 @@ def correction_clicks(
     truth = targets >= targets.amax((1, 2), keepdim=True).clamp(max=0.5)
     wrong = (truth != (logits > 0)) & (valid > 0)
     region = torch.where(wrong.flatten(1).any(1)[:, None, None], wrong, truth).float()
-    depth = F.avg_pool2d(region[:, None], 5, stride=1, padding=2)[:, 0]
-    cells = _draw_cells((region * depth.square()).flatten(1), numbers[:, :1])[:, 0]
+    depth = _depth(region)
+    cells = _draw_clicks(region.flatten(1) * depth.square(), depth, numbers, interior_share)
     labels = truth.flatten(1).gather(1, cells[:, None]).long()
-    return _to_coords(cells, targets.shape[-1], numbers[:, 1:])[:, None], labels
+    coords = _to_coords(cells, targets.shape[-1], numbers[:, CANDIDATES + 1 :])
+    return coords[:, None], labels
+
+
+def _depth(region: torch.Tensor) -> torch.Tensor:
+    """Return how much of each cell's surroundings a region covers: (B, h, w) to (B, h * w)."""
+    padding = DEPTH_SIDE // 2
+    return F.avg_pool2d(region[:, None], DEPTH_SIDE, stride=1, padding=padding).flatten(1)
+
+
+def _draw_clicks(
+    weights: torch.Tensor, depth: torch.Tensor, numbers: torch.Tensor, interior_share: float
+) -> torch.Tensor:
+    """Draw one of (B, cells) by its weight, or for a share of them the deepest of several."""
+    drawn = _draw_cells(weights, numbers[:, :CANDIDATES])
+    deepest = depth.gather(1, drawn).argmax(1)
+    pick = torch.where(numbers[:, CANDIDATES] < interior_share, deepest, 0)
+    return drawn.gather(1, pick[:, None])[:, 0]
 
 
 def _draw_cells(weights: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:

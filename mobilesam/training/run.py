@@ -50,6 +50,7 @@ logger = logging.getLogger(__name__)
 RULES = {  # that earlier versions had otherwise: what they began cannot go on as it would have
     "what weight_decay is for": "matrices and convolutions",  # AdamW's averages lie in that order
     "how the learning rate rises": "over a tenth of the schedule at most",
+    "where correction clicks fall": "half of them in the deepest of several places",
     "how photos are drawn": "those of a rare aspect ratio with the nearest",
 }
 
