@@ -12,8 +12,15 @@ import pytest
 
 from mobilesam import load_model
 from mobilesam.training import commands
-from mobilesam.training.config import DistillConfig, FinetuneConfig, RunConfig, TeacherConfig
+from mobilesam.training.config import (
+    CoupledConfig,
+    DistillConfig,
+    FinetuneConfig,
+    RunConfig,
+    TeacherConfig,
+)
 from mobilesam.training.data_config import DataConfig
+from mobilesam.training.evaluate import METRICS
 from tests.conftest import Run
 from tests.shards import write_shards
 from tests.training_runs import environment, words_of
@@ -55,6 +62,9 @@ def test_the_stages_are_listed(run: Run) -> None:
 def test_what_is_not_given_has_its_default() -> None:
     assert parsed("teacher") == TeacherConfig()
     assert parsed("finetune", "--init", "x") == FinetuneConfig(init="x")
+    assert TeacherConfig().one_round_share == CoupledConfig(teacher="x").one_round_share == 0.2
+    assert FinetuneConfig(init="x").one_round_share == 0  # it answers prompts already
+    assert TeacherConfig().max_corrections == 5 - 1 and "click_5" in METRICS  # as many as val has
     assert TeacherConfig().steps == 20_000
     assert TeacherConfig(minutes=3).steps is None
 

@@ -136,15 +136,16 @@ class MaskConfig(RunConfig):
 
     Attributes:
         box_share: Share of first prompts that are boxes; the others are clicks.
-        max_corrections: Correction clicks after the first prompt, at most.
-        one_round_share: Share of the run, from its start, without correction clicks.
+        max_corrections: Correction clicks after the first prompt, at most; val measures up to 4.
+        one_round_share: Share of the run, from its start, without correction clicks, of which a
+            network that begins untrained could learn little.
         keep_mask_share: Share of correction clicks that come with the mask before them.
         iou_weight: Of predicted IoU's loss; SAM has 1, a short training ranks masks badly so.
         other_masks_weight: Of all three multimask outputs, beside the one with the least loss.
     """
 
     box_share: float = 0.5
-    max_corrections: int = 3
+    max_corrections: int = 4
     one_round_share: float = 0.2
     keep_mask_share: float = 0.7
     iou_weight: float = 4.0
@@ -185,7 +186,8 @@ class TeacherConfig(MaskConfig):
 class CoupledConfig(MaskConfig):
     """Train a student's encoder and decoder together from the start (MobileSAM, section 3.1).
 
-    The baseline that decoupled distillation is compared with.
+    The baseline that decoupled distillation is compared with. The image encoder is untrained, so
+    that with a teacher's decoder, too, the run begins without correction clicks.
 
     Attributes:
         student: The student's image encoder.
@@ -268,6 +270,8 @@ class DistillConfig(RunConfig):
 class FinetuneConfig(MaskConfig):
     """Train encoder and decoder of an earlier model together on masks.
 
+    It answers prompts already, so that correction clicks come from the start.
+
     Attributes:
         init: The model to start from: its name, or the path of a checkpoint, the official ones
             and those of the other stages alike.
@@ -282,6 +286,7 @@ class FinetuneConfig(MaskConfig):
     init: str
     image_size: int | None = None
     freeze: Literal["nothing", "image_encoder", "decoder"] = "nothing"
+    one_round_share: float = 0.0
     learning_rate: float = 2e-4
     backbone_learning_rate: float = 1e-4
 
