@@ -132,6 +132,20 @@ def test_two_processes_validate_as_one(tmp_path: Path) -> None:
     assert told[1] == told[0]
 
 
+def test_processes_that_cannot_be_joined_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    for name in processes.SET_BY_TORCHRUN:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RANK", "2")
+    with pytest.raises(ValueError, match=r"but not LOCAL_RANK, MASTER_ADDR, .* with torchrun"):
+        processes.join("cpu")
+    for name in processes.SET_BY_TORCHRUN:
+        monkeypatch.setenv(name, "2")
+    monkeypatch.setattr(processes.torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ValueError, match=r"process 3 on .* sees 2 GPUs, .* start 2 with --nproc"):
+        processes.join("cuda")
+
+
 @pytest.mark.parametrize(
     ("device", "cores", "processes_here", "expected"),
     [

@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 LONGEST_WAIT = timedelta(hours=6)  # for the others: one process may have more of a cache to fill
 BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}
+SET_BY_TORCHRUN = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 MOST_WORKERS = 16  # that read data for one process
 Anything = TypeVar("Anything")
 
@@ -25,7 +26,7 @@ def join(device: str) -> tuple[int, int, torch.device]:
         This process's rank, how many processes there are, and this one's own device.
 
     Raises:
-        ValueError: If the device cannot be had.
+        ValueError: If the device cannot be had, or the others not be joined.
     """
     kind, _, number = device.partition(":")
     if kind not in BACKENDS or not (number or "0").isdigit():
@@ -37,8 +38,19 @@ def join(device: str) -> tuple[int, int, torch.device]:
         if kind == "cuda" and number:
             torch.cuda.set_device(device)
         return 0, 1, torch.device(device)
+    if missing := [name for name in SET_BY_TORCHRUN if name not in os.environ]:
+        raise ValueError(
+            f"WORLD_SIZE is set, but not {', '.join(missing)}; start several processes with "
+            "torchrun, which sets them all, or unset WORLD_SIZE to train in one."
+        )
     if kind == "cuda":
-        device = f"cuda:{os.environ['LOCAL_RANK']}"
+        local, seen = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if local >= seen:
+            raise ValueError(
+                f"This is process {local + 1} on a machine of which PyTorch sees {seen} GPUs, and "
+                f"each takes one; start {seen} with --nproc-per-node."
+            )
+        device = f"cuda:{local}"
         torch.cuda.set_device(device)
     if not distributed.is_initialized():
         distributed.init_process_group(BACKENDS[kind], timeout=LONGEST_WAIT)
