@@ -80,6 +80,25 @@ def test_shards_are_read(data: Path) -> None:
         Shards(data, "test")
 
 
+def test_shards_may_have_folders(data: Path, tmp_path: Path) -> None:
+    with tarfile.open(data / "train-000.tar") as tar:
+        tar.extractall(tmp_path / "files", filter="data")
+    for name, prefix in ((".", ""), ("v1.5/part", "v1.5/part/")):
+        with tarfile.open(tmp_path / "train-000.tar", "w") as tar:
+            tar.add(tmp_path / "files", name)
+        shards = Shards(tmp_path, "train")
+        expected = {(f"{prefix}{s.key}", s.set_name) for s in Shards(data, "train").samples}
+        assert {(s.key, s.set_name) for s in shards.samples} == expected
+        assert len(shards.objects(shards.samples[0])) == 3
+
+
+def test_shards_without_photos_say_what_is_expected(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "train-000.tar", "w") as tar:
+        add_bytes(tar, "one.jpg", b"a photo")
+    with pytest.raises(ValueError, match=r"no photo .* KEY\.webp .*, and found one\.jpg"):
+        Shards(tmp_path, "train")
+
+
 def test_windows_of_label_maps() -> None:
     rng = np.random.default_rng(0)
     labels = rng.choice(np.array([0, 1, 2, 255], np.uint8), (37, 53))

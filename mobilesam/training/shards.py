@@ -64,7 +64,8 @@ class Shards:
     """All samples of a split, readable in any order, from any process.
 
     Of each sample, ``KEY.webp`` is the photo and ``KEY.png``, ``KEY.1.png``... are label maps of
-    the same size; ``KEY`` is ``SET-CRC32``.
+    the same size; ``KEY`` is ``SET-CRC32``. They may lie in folders: ``tar cf train-000.tar .``
+    puts all into one of the name ``.``.
 
     Args:
         folder: Where ``SPLIT-000.tar``, ``SPLIT-001.tar``... lie.
@@ -72,7 +73,7 @@ class Shards:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If one of them is no tar file, or cut off.
+        ValueError: If one of them is no tar file, or cut off, or there is no photo in any.
     """
 
     max_step = 1  # these photos are small
@@ -85,6 +86,7 @@ class Shards:
                 f"There is no {split}-*.tar in {place}; name the folder with --data."
             )
         self.samples: list[Sample] = []
+        self._found = ""  # the name of some file
         for file_index, path in enumerate(self.paths):
             try:
                 self._index(file_index)
@@ -92,6 +94,11 @@ class Shards:
                 raise ValueError(
                     f"{path} is no whole tar file ({error}); copy it again, or take it away."
                 ) from error
+        if not self.samples:
+            raise ValueError(
+                f"There is no photo that can be read in {split}-*.tar of {Path(folder).resolve()}; "
+                f"expected KEY.webp with KEY.png, and found {self._found or 'no file'}."
+            )
         self._reports = Reports(len(self.samples))
 
     def __len__(self) -> int:
@@ -102,7 +109,12 @@ class Shards:
         maps: dict[str, list[Place]] = {}
         with tarfile.open(self.paths[file_index]) as tar:
             for member in tar:
-                key, _, kind = member.name.partition(".")
+                if not member.isfile():
+                    continue
+                self._found = self._found or member.name
+                folder, _, name = member.name.removeprefix("./").rpartition("/")
+                stem, _, kind = name.partition(".")
+                key = f"{folder}/{stem}" if folder else stem
                 place = (file_index, member.offset_data, member.size)
                 if kind == "webp":
                     photos[key] = place
@@ -119,7 +131,7 @@ class Shards:
                 Sample(
                     index=len(self.samples),
                     key=key,
-                    set_name=key.rsplit("-", 1)[0],
+                    set_name=key.rpartition("/")[2].rsplit("-", 1)[0],
                     size=size,
                     has_masks=bool(label_maps),
                     place=(place, label_maps),
