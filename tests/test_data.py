@@ -186,6 +186,9 @@ def test_sets_are_drawn_by_their_weights(data: Path) -> None:
     batches = PhotoBatches(none, seed=0, square=True, augment=False)
     assert (batches.batch(0).indices % 2 == 0).all()
     assert batches.set_names == ["disks"]
+    typo = DataConfig(data=str(data), set_weights=(("bar", 3.0), ("ccp", 1.0)), **options)
+    with pytest.raises(ValueError, match=r"names bar, of which .* sets are bars, disks\."):
+        TrainingBatches(typo, seed=0)  # ccp is among the defaults, whatever the data
     with pytest.raises(ValueError, match="sets have weight 0"):
         TrainingBatches(
             DataConfig(data=str(data), set_weights=(("bars", 0.0), ("disks", 0.0))), seed=0

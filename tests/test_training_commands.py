@@ -44,6 +44,7 @@ def test_every_value_has_an_option_and_a_word_of_help(config: type[RunConfig], r
         assert option in told
         assert commands._attributes(_told_in(config, entry.name))[entry.name]
     assert "--image-size" in told  # the stage's own; that of the data follows
+    assert "not named have 1. (default: duts_tr=0.5 coco_sub=10 " in told
     assert "``" not in out
 
 

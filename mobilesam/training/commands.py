@@ -61,8 +61,11 @@ def _add_options(parser: argparse.ArgumentParser, part: type, config: type) -> N
             continue
         option = f"--{entry.name.replace('_', '-')}"
         required = entry.default is dataclasses.MISSING
-        shown = entry.default is not None and not required and entry.name != "set_weights"
-        words = told[entry.name] + (f" (default: {entry.default})" if shown else "")
+        shown = entry.default is not None and not required
+        default: Any = entry.default
+        if entry.name == "set_weights":
+            default = " ".join(f"{name}={weight:g}" for name, weight in DataConfig.set_weights)
+        words = told[entry.name] + (f" (default: {default})" if shown else "")
         common: dict[str, Any] = {"help": _escaped(words), "default": argparse.SUPPRESS}
         kinds = [kind for kind in _kinds(hints[entry.name]) if kind is not types.NoneType]
         if kinds == [bool]:

@@ -123,6 +123,12 @@ class _Batches(IterableDataset):
         self.source: Source = open_source(config.data, "train", config.limit)
         self.samples = self.source.samples[: config.limit]
         weights = dict(config.set_weights)
+        sets = {sample.set_name for sample in self.source.samples}
+        if unknown := sorted(weights.keys() - sets - dict(DataConfig.set_weights).keys()):
+            raise ValueError(
+                f"set_weights names {', '.join(unknown)}, of which {config.data} has no photo; its "
+                f"sets are {', '.join(sorted(sets))}."
+            )
         self._drawn = [
             sample
             for sample in self.samples

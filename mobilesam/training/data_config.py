@@ -26,7 +26,8 @@ class DataConfig:
         whole_photo_share: Share of photos that just fill the frame.
         min_mask_share: Masks smaller than this share of the frame are not asked for.
         copy_paste_share: Share of photos that a small object of another one is pasted into.
-        set_weights: How often a photo of a set is drawn, relative to once per pass.
+        set_weights: How often a photo of a set is drawn, relative to once per pass; sets that are
+            not named have 1.
         in_memory: Decode all photos and masks once, at the start; every process keeps its own.
         limit: Only the first so many photos.
     """
