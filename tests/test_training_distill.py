@@ -291,7 +291,7 @@ def test_a_full_disk_is_noticed_before_the_work(
     data: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Full:
-        free = 100
+        free = 2 * 256 * (64 // 16) ** 2 * 5  # bytes, for five of six photos
 
     monkeypatch.setattr(embedding_cache.shutil, "disk_usage", lambda _: Full)
     with pytest.raises(ValueError, match=r"need 0\.0 GB in .* name a cache on another disk"):

@@ -146,6 +146,7 @@ class DistillRun(Run):
         )
         cache = EmbeddingCache(self.config.cache, index)
         shards = cache.missing()
+        cache.check_room(shards, photos.samples)
         processes.wait_for_all()  # all have looked before any fills
         if shards:
             mine = shards[self.rank :: self.world]

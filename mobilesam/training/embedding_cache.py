@@ -126,11 +126,7 @@ class EmbeddingCache:
                 (B, 256, h', w') embeddings.
             workers: Processes that read photos.
             progress: Called with the number of photos that were added.
-
-        Raises:
-            ValueError: If the disk has no room for them.
         """
-        self._check_room(shards, samples)
         numbers = [number for shard in shards for number in self.photos_of(shard)]
         loader = training_loader(_Photos(source, samples, numbers, self.index), workers)
         items = zip(numbers, loader, strict=True)
@@ -150,7 +146,12 @@ class EmbeddingCache:
             if writing is not None:
                 writing.result()
 
-    def _check_room(self, shards: Sequence[int], samples: Sequence[Sample]) -> None:
+    def check_room(self, shards: Sequence[int], samples: Sequence[Sample]) -> None:
+        """Check that the disk has room for some shards: all that will be filled, by any process.
+
+        Raises:
+            ValueError: If it has not.
+        """
         needed = 0
         for shard in shards:
             for number in self.photos_of(shard):
