@@ -100,11 +100,6 @@ function buildStage(parts) {
     make("strong", {}, "Drop a photo here"),
     make("span", {}, "or click to choose one, or paste it"),
   );
-  parts.fit = make(
-    "button",
-    { type: "button", class: "ms-fit", "data-action": "fit", "aria-label": "Show the whole photo", hidden: true },
-    "Whole photo",
-  );
   parts.stage = make(
     "div",
     {
@@ -121,7 +116,6 @@ function buildStage(parts) {
     parts.empty,
     parts.hint,
     parts.busy,
-    parts.fit,
     make("div", { class: "ms-veil" }, "Drop to open"),
   );
   return make("div", { class: "ms-frame" }, parts.stage, parts.notice);

@@ -158,7 +158,6 @@ const page = {
   },
   zoomChanged() {
     parts.zoomFit.textContent = `${Math.round(view.zoom * 100)} %`;
-    parts.fit.hidden = !view.isZoomed;
     updateTouch();
     hint.place();
   },
@@ -287,7 +286,6 @@ const actions = {
   "zoom-in": () => page.zoom(1.25),
   "zoom-out": () => page.zoom(0.8),
   "zoom-fit": () => page.zoom(0),
-  fit: () => page.zoom(0),
   open: () => parts.file.click(),
   share: () => sharing.copy(),
   back: () => {
