@@ -28,7 +28,7 @@ def test_the_page_opens_with_an_example_that_is_segmented(visit):
 
 def test_the_header_is_one_line_and_nothing_overflows(visit):
     page = visit(keep_objects=True).page
-    for width in (1440, 1366, 1280, 1024, 920, 768, 390):
+    for width in (1440, 1366, 1280, 1024, 920, 768, 390, 320):
         page.set_viewport_size({"width": width, "height": 768})
         assert page.evaluate("document.documentElement.scrollWidth") <= width, width
         if width > 560:
@@ -40,6 +40,10 @@ def test_the_header_is_one_line_and_nothing_overflows(visit):
             assert max(middles) - min(middles) < 6, width
             gaps = [right["x"] - left["x"] - left["width"] for left, right in pairwise(boxes)]
             assert min(gaps) > 12, width
+    for tab in ("everything", "compare"):  # the page is 320 px wide now
+        page.locator(f".ms-tab[data-tab={tab}]").click()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 320, tab
+        assert page.evaluate("scrollX") == 0
 
 
 def test_every_example_shows_its_objects_and_says_what_they_show(visit):
