@@ -103,6 +103,37 @@ def test_a_phone_taps_holds_pinches_and_scrolls(visit):
     assert len(demo.points) == 2
 
 
+# What a finger presses: a button's, a line's or a slider's selector.
+TARGETS = (
+    ".ms-button",
+    ".ms-tab",
+    ".ms-link",
+    ".ms-object-name",
+    ".ms-example",
+    ".ms-side summary",
+    ".ms-side input[type=range]",
+)
+
+
+def test_fingers_find_what_they_press(visit):
+    demo = visit(**PHONE, keep_objects=True)
+    page = demo.page
+    for width, height in ((390, 844), (844, 390), (768, 1024), (1180, 820)):
+        page.set_viewport_size({"width": width, "height": height})
+        for selector in TARGETS:
+            targets = [one for one in page.locator(selector).all() if one.is_visible()]
+            heights = [one.bounding_box()["height"] for one in targets]
+            assert heights and min(heights) >= 43.9, (width, selector, heights)
+        assert min(box["width"] for box in boxes_of(page, ".ms-swatch")) >= 34, width
+        (stage,) = boxes_of(page, ".ms-stage")
+        top = min(box["y"] for box in boxes_of(page, ".ms-zoom button"))
+        assert top >= stage["y"] + stage["height"]  # not over the photo
+
+
+def boxes_of(page, selector):
+    return [one.bounding_box() for one in page.locator(selector).all()]
+
+
 def test_a_finger_draws_a_box_with_the_box_tool(visit):
     demo = visit(**PHONE)
     demo.open_example("coffee.jpg")
