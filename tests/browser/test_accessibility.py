@@ -260,6 +260,42 @@ def test_a_press_that_leaves_nothing_more_to_do_keeps_the_focus(keyboard):
     assert page.locator('input[aria-label="Smooth"]').input_value() == "0"
 
 
+def test_zoom_messages_and_picked_masks_are_told(keyboard):
+    demo, page = keyboard.demo, keyboard.page
+    assert page.locator(".ms :is(h1, h2, h3) button").count() == 0
+    keyboard.go_to("[data-action=zoom-in]")
+    keyboard.press("Enter")
+    keyboard.hear(r"^Zoom 125 %\.")
+    assert page.get_by_role("button", name="125 %: show the whole photo").is_visible()
+    keyboard.press("Shift+Tab", "Enter")
+    keyboard.hear(r"^Zoom 100 %\.")
+
+    for focused in (".ms-notice button", "[data-action=open]"):
+        page.get_by_role("button", name="Take a photo with the camera").click()  # it is refused
+        page.locator(".ms-notice").wait_for()
+        page.locator(focused).focus()
+        keyboard.press("Escape")
+        assert demo.notice == ""
+        expected = ".ms-stage" if "notice" in focused else focused
+        assert page.locator(expected).evaluate("(node) => node === document.activeElement")
+
+    stage = page.locator(".ms-stage")
+    assert "includes the spot" in stage.get_attribute("aria-label")
+    page.locator(".ms-tab[data-tab=everything]").click()
+    assert "makes the mask under it an object" in stage.get_attribute("aria-label")
+    stage.focus()
+    keyboard.press("Enter")
+    keyboard.hear(r"^There is no mask here\.")
+    page.locator(".ms-choice").get_by_label("8×8").check()
+    page.locator(".ms-found-start").press("Enter")
+    page.wait_for_selector(".ms[data-everything=done]:not([data-found='0'])")
+    spot = page.locator(".ms-found-box tbody tr").first
+    for _ in range(2):  # the second time it is one already
+        spot.press("Enter")
+        keyboard.hear(r"^It is an object now")
+    assert len(demo.objects) == 1
+
+
 def prompts_of(objects):
     return [(one["name"], one["points"], one["box"], one["refine"]) for one in objects]
 

@@ -225,7 +225,7 @@ function createEverything(parts, view, prompts, page, link) {
       if (id === null) return page.tooManyObjects();
       mask.objectId = id;
     }
-    status.textContent = "It is an object now; the Segment tab has it.";
+    say("It is an object now; the Segment tab has it.");
     objectsChanged();
   }
 

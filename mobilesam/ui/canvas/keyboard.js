@@ -59,8 +59,8 @@ function attachKeyboard(parts, view, prompts, page) {
   }
 
   function enter(label) {
-    if (page.tab === "everything") page.pick(cursor());
-    else page.addPoint(cursor(), label);
+    if (page.tab !== "everything") page.addPoint(cursor(), label);
+    else if (!page.pick(cursor())) page.announce("There is no mask here.");
   }
 
   function selectNext(step) {
@@ -107,6 +107,10 @@ function attachKeyboard(parts, view, prompts, page) {
     event.preventDefault();
     if (key === "y" || event.shiftKey) prompts.redo();
     else prompts.undo();
+  });
+
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && !parts.root.querySelector("dialog[open]")) page.say("");
   });
 
   // The stage shows its focus ring to those who use the keyboard.

@@ -27,10 +27,20 @@ function nameTool(button, { label, keys, hint }) {
   button.lastElementChild.textContent = label;
 }
 
+// The button's name begins with what it shows.
+function showZoom(parts, zoom) {
+  const percent = `${Math.round(zoom * 100)} %`;
+  parts.zoomFit.textContent = percent;
+  parts.zoomFit.setAttribute("aria-label", `${percent}: show the whole photo`);
+  return percent;
+}
+
 // Where masks are picked, the first tool picks them, and the photo can be moved.
 function offerTools(parts, isPicking) {
   for (const tool of parts.tools) setDisabled(tool, isPicking && !["include", "pan"].includes(tool.dataset.tool));
   nameTool(parts.tools[0], isPicking ? PICK : TOOLS[0]);
+  const enter = isPicking ? "makes the mask under it an object" : "includes the spot under it";
+  parts.stage.setAttribute("aria-label", `Photo. Arrow keys move a cursor, Enter ${enter}.`);
 }
 
 function buildToolbar(parts) {
@@ -51,10 +61,9 @@ function buildToolbar(parts) {
       class: "ms-button ms-zoom-fit",
       "data-action": "zoom-fit",
       title: "Show the whole photo (0)",
-      "aria-label": "Show the whole photo",
     },
-    "100 %",
   );
+  showZoom(parts, 1);
   parts.zoomIn = iconButton("zoomIn", "Zoom in (+)", { "data-action": "zoom-in" });
   parts.file = make("input", { type: "file", accept: "image/*,.heic,.heif", class: "ms-hidden", tabindex: "-1", "aria-hidden": "true" });
   parts.camera = iconButton("camera", "Take a photo with the camera");
@@ -107,7 +116,6 @@ function buildStage(parts) {
       tabindex: "0",
       role: "application",
       "aria-roledescription": "photo to click on",
-      "aria-label": "Photo. Arrow keys move a cursor, Enter includes the spot under it.",
     },
     parts.photoLayer,
     parts.maskLayer,
@@ -121,9 +129,9 @@ function buildStage(parts) {
   return make("div", { class: "ms-frame" }, parts.stage, parts.notice);
 }
 
-function section(title, ...content) {
-  const heading = typeof title === "string" ? [title] : title;
-  return make("section", {}, make("h2", {}, ...heading), ...content);
+// The heading holds text only; `aside` stands beside it.
+function section(title, aside, ...content) {
+  return make("section", {}, make("div", { class: "ms-heading" }, make("h2", {}, title), aside), ...content);
 }
 
 function slider(label, max, unit) {
@@ -152,7 +160,8 @@ function buildObjects(parts) {
   parts.opacity = make("input", { type: "range", min: "0", max: "100", value: "50", "aria-label": "Opacity" });
   parts.opacityText = make("output", {}, "50 %");
   return section(
-    ["Objects", make("span", { class: "ms-aside" }, parts.newObject, parts.removeAll)],
+    "Objects",
+    make("span", { class: "ms-aside" }, parts.newObject, parts.removeAll),
     make("div", { class: "ms-object-box" }, parts.noObjects, parts.objectList),
     make("div", { class: "ms-swatches", role: "radiogroup", "aria-label": "Colour of the selected object" }, ...parts.colors),
     make("label", { class: "ms-slider" }, make("span", {}, "Opacity"), parts.opacity, parts.opacityText),
@@ -162,7 +171,8 @@ function buildObjects(parts) {
 function buildCandidates(parts) {
   parts.candidates = make("div", { class: "ms-candidates", role: "radiogroup", "aria-label": "Masks" });
   parts.verdict = make("p", { class: "ms-verdict" });
-  return section(["Masks ", parts.candidatesOf = make("span", { class: "ms-aside" })], parts.candidates, parts.verdict);
+  parts.candidatesOf = make("span", { class: "ms-aside" });
+  return section("Masks", parts.candidatesOf, parts.candidates, parts.verdict);
 }
 
 function buildRefine(parts) {
@@ -187,7 +197,8 @@ function buildSaves(parts) {
   parts.saveSize = make("span", { class: "ms-aside" });
   parts.share = make("button", { type: "button", class: "ms-button ms-share", "data-action": "share" }, icon("link"), make("span", {}, "Copy link"));
   return section(
-    ["Save ", parts.saveSize],
+    "Save",
+    parts.saveSize,
     make("div", { class: "ms-saves", role: "group", "aria-label": "Save as" }, ...parts.saves),
     parts.share,
   );
@@ -199,7 +210,7 @@ function buildLines(parts) {
   const block = (label, code) => {
     const copy = iconButton("copy", `Copy the ${label}`);
     copy.addEventListener("click", () => copyText(parts, copy, code));
-    return make("div", { class: "ms-code" }, make("h3", {}, label, copy), make("pre", { tabindex: "0", "aria-label": label }, code));
+    return make("div", { class: "ms-code" }, make("div", { class: "ms-heading" }, make("h3", {}, label), copy), make("pre", { tabindex: "0", "aria-label": label }, code));
   };
   parts.codeBlock = make(
     "details",

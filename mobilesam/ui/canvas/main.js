@@ -58,7 +58,9 @@ const page = {
   // it is about: an answer of another kind leaves it there. With "aside" stands a button back.
   say(text, kind = "") {
     parts.back.hidden = kind !== "aside";
+    const hadFocus = parts.notice.contains(document.activeElement);
     parts.notice.hidden = !text;
+    if (hadFocus && !text) parts.stage.focus({ preventScroll: true });
     parts.notice.dataset.kind = kind;
     parts.noticeText.textContent = text || "";
   },
@@ -107,9 +109,7 @@ const page = {
   },
   // The everything tab's masks under the pointer.
   hoverFound: (position) => everything.hoverAt(position),
-  pick(position) {
-    everything.pick(position);
-  },
+  pick: (position) => everything.pick(position),
   onEverything: (found) => everything.onUpdate(found),
   tooManyObjects: () => page.say(`At most ${MAX_OBJECTS} objects can be had; delete one first.`, "limit"),
   newObject() {
@@ -154,12 +154,13 @@ const page = {
   zoom(factor, anchor) {
     if (factor) view.zoomBy(factor, anchor ? view.toStage(anchor) : undefined);
     else view.fit();
-    this.zoomChanged();
+    this.announce(`Zoom ${this.zoomChanged()}.`);
   },
+  // Returns the zoom in per cent.
   zoomChanged() {
-    parts.zoomFit.textContent = `${Math.round(view.zoom * 100)} %`;
     updateTouch();
     hint.place();
+    return showZoom(parts, view.zoom);
   },
   open: (source) => link.open(source),
   save: (button) => link.save(button),
@@ -300,10 +301,7 @@ parts.root.addEventListener("click", (event) => {
   if (button.dataset.tool) page.setTool(button.dataset.tool);
   else actions[button.dataset.action]();
 });
-parts.noticeClose.addEventListener("click", () => {
-  page.say("");
-  parts.stage.focus({ preventScroll: true });
-});
+parts.noticeClose.addEventListener("click", () => page.say(""));
 parts.model.addEventListener("change", () => page.setModel(parts.model.value));
 
 new ResizeObserver(() => {
