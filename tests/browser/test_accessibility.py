@@ -363,6 +363,16 @@ def test_forced_colours_show_what_is_chosen(visit):
 def test_reduced_motion_leaves_nothing_moving(visit):
     demo = visit(keep_objects=True, reduced_motion="reduce")
     demo.wait_mask()
+    demo.page.evaluate(
+        """() => {
+          window.started = [];
+          document.addEventListener("animationstart", ({ animationName }) => {
+            if (animationName.startsWith("ms-")) started.push(animationName);
+          });
+        }"""
+    )
+    demo.open_example("coffee.jpg", keep_objects=True)
+    demo.wait_mask()
     moving = "() => document.getAnimations().map(({ effect }) => effect.target.className)"
     assert demo.page.evaluate(moving) == []
     for selector in (".ms-example", ".ms-candidate", "[data-action=open]", ".ms-tab"):
@@ -371,3 +381,4 @@ def test_reduced_motion_leaves_nothing_moving(visit):
     demo.click(300, 200)
     demo.wait_mask()
     assert demo.page.evaluate(moving) == []
+    assert demo.page.evaluate("started") == []
