@@ -170,6 +170,12 @@ def test_nothing_jumps_when_a_mask_arrives(visit, scheme, width):
     note = "MobileSAM could not be fetched; this model answers. " * 2
     demo.page.locator(".ms-model-note").evaluate("(element, text) => element.append(text)", note)
     assert bounds() == before
+    line = demo.page.locator(".ms-model-note")
+    line.focus()  # all of it can be read, by Tab, too
+    assert line.evaluate("(node) => node.scrollWidth <= node.clientWidth")
+    assert line.bounding_box()["height"] > 40
+    assert bounds() == before
+    line.blur()
     demo.drag((width_px // 4, height_px // 4), (width_px // 2, height_px // 2))
     demo.wait_mask()
     assert demo.page.locator(".ms-candidate").count() == 4

@@ -99,7 +99,7 @@ function createPanel(parts, view, prompts, page) {
     parts.modelName.textContent = choices.find(({ name }) => name === current)?.title || "";
     const progress = percent == null ? "" : `Fetching the official ${fetching}: ${percent} %`;
     parts.modelNote.textContent = progress || notice;
-    parts.modelNote.title = parts.modelNote.textContent;
+    parts.modelNote.tabIndex = parts.modelNote.textContent ? 0 : -1;
   }
 
   function showTab(name) {
