@@ -57,8 +57,8 @@ const page = {
   // Show a sentence over the photo. `kind` (open, ask, limit, save, share, link, aside, offline) says what
   // it is about: an answer of another kind leaves it there. With "aside" stands a button back.
   say(text, kind = "") {
-    parts.back.hidden = kind !== "aside";
     const hadFocus = parts.notice.contains(document.activeElement);
+    parts.back.hidden = kind !== "aside";
     parts.notice.hidden = !text;
     if (hadFocus && !text) parts.stage.focus({ preventScroll: true });
     parts.notice.dataset.kind = kind;
