@@ -309,10 +309,15 @@ def test_a_fast_search_without_skipping_scores_at_low_resolution(
 @pytest.mark.parametrize("size", [(1, 1), (1, 50), (3, 2)])
 @pytest.mark.parametrize("fast", [False, True])
 def test_tiny_pictures(varied_predictor: Predictor, size: tuple[int, int], fast: bool) -> None:
-    options = replace(FREE, points_per_side=2, crop_n_layers=1, fast=fast)
-    for record in generate(varied_predictor, np.full((*size, 3), 90, np.uint8), options):
+    options = replace(FREE, points_per_side=2, crop_n_layers=1, fast=fast, box_nms_thresh=0.9)
+    heard: list[MaskRecord] = []
+    photo = np.full((*size, 3), 90, np.uint8)
+    records = list(generate(varied_predictor, photo, options, found=heard.append))
+    for record in records:
         assert record.mask().shape == size
         assert record.area == np.count_nonzero(record.mask())
+    if size == (1, 1):  # its box has no area, and yet there is but one
+        assert len(records) == len(heard) == 1
 
 
 @pytest.mark.parametrize("fast", [False, True])

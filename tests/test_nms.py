@@ -9,20 +9,22 @@ from mobilesam.nms import box_iou, nms
 
 
 def one_by_one(boxes: np.ndarray, scores: np.ndarray, threshold: float) -> list[int]:
-    """Do what torchvision's CPU code does: a stable sort, then pair by pair in float32."""
+    """Do what torchvision's CPU code does: a stable sort, then pair by pair in float32.
+
+    Two boxes without area are compared by their pixels instead.
+    """
     order = sorted(range(len(boxes)), key=lambda i: -scores[i])
     dropped: set[int] = set()
+    flat = ((boxes[:, 2:] - boxes[:, :2]) == 0).any(axis=1)
     for position, i in enumerate(order):
         for j in order[position + 1 :]:
-            width = max(
-                np.float32(0), min(boxes[i, 2], boxes[j, 2]) - max(boxes[i, 0], boxes[j, 0])
-            )
-            height = max(
-                np.float32(0), min(boxes[i, 3], boxes[j, 3]) - max(boxes[i, 1], boxes[j, 1])
-            )
-            area_i, area_j = ((b[2] - b[0]) * (b[3] - b[1]) for b in (boxes[i], boxes[j]))
-            shared, union = width * height, area_i + area_j - width * height
-            if i not in dropped and union > 0 and float(shared / union) > threshold:
+            one, other = (boxes[k] + [0, 0, *[flat[i] and flat[j]] * 2] for k in (i, j))
+            one, other = one.astype(np.float32), other.astype(np.float32)
+            width = max(np.float32(0), min(one[2], other[2]) - max(one[0], other[0]))
+            height = max(np.float32(0), min(one[3], other[3]) - max(one[1], other[1]))
+            areas = sum((b[2] - b[0]) * (b[3] - b[1]) for b in (one, other))
+            shared, union = width * height, areas - width * height
+            if i not in dropped and float(shared / union) > threshold:
                 dropped.add(j)
     return [i for i in order if i not in dropped]
 
@@ -53,9 +55,16 @@ def test_an_overlap_of_exactly_the_threshold_passes() -> None:
     np.testing.assert_array_equal(nms(boxes, np.array([1, 1]), 0.4999), [0])
 
 
-def test_empty_boxes_and_no_boxes() -> None:
+def test_boxes_without_area_are_compared_by_their_pixels() -> None:
     same_points = np.array([[3, 3, 3, 3], [3, 3, 3, 3], [0, 0, 10, 10]])
-    np.testing.assert_array_equal(nms(same_points, np.array([1, 2, 3]), 0.5), [2, 1, 0])
+    np.testing.assert_array_equal(nms(same_points, np.array([1, 2, 3]), 0.5), [2, 1])
+    np.testing.assert_array_equal(nms(same_points, np.array([1, 2, 3]), 1.0), [2, 1, 0])
+    row = np.array([5, 0, 14, 0])  # 10 pixels
+    others = np.array([[5, 0, 14, 0], [5, 0, 12, 0], [5, 1, 14, 1], [5, 0, 5, 9], [5, 0, 14, 1]])
+    np.testing.assert_allclose(box_iou(row, others), [1, 8 / 10, 0, 1 / 19, 0])
+
+
+def test_no_boxes() -> None:
     assert len(nms(np.zeros((0, 4)), np.zeros(0), 0.5)) == 0
 
 
