@@ -330,7 +330,14 @@ def test_a_finger_shows_a_mask_first_and_then_takes_it(visit):
     page.touchscreen.tap(*demo.screen(150, 250))
     assert demo.data("lit") != ""
     assert demo.objects == []
-    page.get_by_role("button", name="Make it an object").tap()
+    tag = page.locator(".ms-tag")
+    tag.get_by_role("button", name="Make it an object").tap()
+    demo.wait_mask()
+    assert len(demo.objects) == 1
+    assert "✓ An object now: Object 1" in tag.inner_text()  # the panel is out of sight
+    tag.get_by_role("button", name="Remove").tap()
+    assert demo.objects == []
+    tag.get_by_role("button", name="Make it an object").tap()
     demo.wait_mask()
     assert len(demo.objects) == 1
     row = tab.rows.nth(1)

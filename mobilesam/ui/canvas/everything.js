@@ -176,16 +176,18 @@ function createEverything(parts, view, prompts, page, link) {
     tag.classList.toggle("ms-call", isCall);
     tagColor.hidden = !lit;
     tagButton.hidden = !isCall && !isPinned;
-    tagButton.textContent = lit ? "Make it an object" : search ? cancel.textContent : start.textContent;
+    tagButton.textContent = lit ? (lit.isObject ? "Remove" : "Make it an object") : search ? cancel.textContent : start.textContent;
     if (!lit) tagText.textContent = search ? countOf(found.count) : "";
     if (!lit) return;
     const share = percentText(lit.area / (view.photo.width * view.photo.height));
-    tagText.textContent = `${share} · ${countText(lit.area)} px · IoU ${scoreText(lit.iou)} · stability ${scoreText(lit.stability)}`;
+    const object = lit.isObject ? prompts.find(lit.objectId) : null;
+    tagText.textContent = object ? `✓ An object now: ${object.name} · ${share}` : `${share} · ${countText(lit.area)} px · IoU ${scoreText(lit.iou)} · stability ${scoreText(lit.stability)}`;
     tagColor.style.background = `rgb(${lit.color.join(", ")})`;
   }
 
   function pressTag() {
-    if (lit) adopt(lit);
+    if (lit?.isObject) giveUpObject(lit);
+    else if (lit) adopt(lit);
     else if (search) end("Cancelled");
     else begin();
   }
@@ -229,6 +231,11 @@ function createEverything(parts, view, prompts, page, link) {
     objectsChanged();
   }
 
+  function giveUpObject({ objectId }) {
+    prompts.remove(objectId);
+    status.textContent = "It is no object any more.";
+  }
+
   // Objects come and go elsewhere, too: deleted, undone, redone.
   function objectsChanged() {
     const isObject = ({ objectId }) => prompts.find(objectId) !== null;
@@ -237,6 +244,7 @@ function createEverything(parts, view, prompts, page, link) {
     for (const mask of others) mask.isObject = !mask.isObject;
     found.paint();
     showAll();
+    showTag();
   }
 
   function draw(context, { transform: { scale, dx, dy }, ratio, photo }) {
