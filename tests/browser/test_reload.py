@@ -1,4 +1,4 @@
-"""The page loaded again, by the visitor or by Gradio after a lost connection: nothing is lost."""
+"""The page loaded again, by the visitor or by Gradio after a lost connection: the work stays."""
 
 from __future__ import annotations
 
@@ -41,7 +41,14 @@ def test_an_own_photo_and_its_objects_survive_a_reload(demo, photo):
     demo.page.keyboard.type("Ground")
     demo.page.keyboard.press("Enter")
     before, mask = demo.objects, demo.saved_mask()
+    demo.page.get_by_label("Opacity").fill("80")
+    demo.page.get_by_role("tab", name="Everything").click()
+    demo.page.get_by_role("radio", name="8×8").check()
     loaded_again(demo, photo.name)
+    assert demo.data("tab") == "everything"
+    assert demo.page.get_by_role("radio", name="8×8").is_checked()
+    demo.page.get_by_role("tab", name="Segment").click()
+    assert demo.page.get_by_text("80 %", exact=True).is_visible()
     assert without_ids(demo.objects) == without_ids(before)
     assert iou(demo.saved_mask(), mask) == 1
     assert demo.notice == ""
@@ -51,6 +58,18 @@ def test_an_own_photo_and_its_objects_survive_a_reload(demo, photo):
     demo.click(20, 280)  # an example's own objects are still a beginning: this is another one
     demo.wait_mask()
     assert [one["name"] for one in demo.objects] == ["Cat", "Object 2"]
+
+
+def test_a_photo_that_was_still_being_opened_is_named_after_a_reload(demo, photo):
+    demo.click(560, 220)
+    demo.wait_mask()
+    demo.page.route("**/upload*", lambda route: None)  # never answered
+    demo.page.set_input_files(".ms input[type=file]", str(photo))
+    demo.page.get_by_text("Uploading…").first.wait_for()
+    demo.page.unroute("**/upload*")
+    loaded_again(demo, "raccoon.jpg")
+    assert demo.notice.startswith(f"{photo.name} was not open yet")
+    assert demo.points == [[560, 220, 1]]
 
 
 def test_a_photo_that_this_browser_did_not_keep_is_asked_for(demo, photo):

@@ -271,6 +271,7 @@ function createEverything(parts, view, prompts, page, link) {
   showAll();
 
   return {
+    controls,
     onUpdate,
     draw,
     objectsChanged,

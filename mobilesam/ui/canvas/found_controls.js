@@ -50,12 +50,21 @@ function createFoundControls(view) {
   const stability = writtenSlider("Stability", share, scoreText);
   const area = writtenSlider("Smallest area", { min: "0", max: String(AREA_STEPS.length - 1), step: "1" }, areaText);
   const speed = choiceRow("Search", "ms-speed", [["fast", "Fast"], ["exact", "Exact"]]);
+  const all = { density, predicted, stability, area, speed };
   let isTouched = false;
   const node = make("div", { class: "ms-found-controls", on: { input: () => { isTouched = true; } } },
     density.node, predicted.node, stability.node, area.node, speed.node);
 
   return {
     node,
+    // What the visitor has chosen; null for nothing.
+    get chosen() {
+      return isTouched ? Object.fromEntries(Object.entries(all).map(([name, control]) => [name, control.value])) : null;
+    },
+    choose(values) {
+      isTouched = true;
+      for (const [name, control] of Object.entries(all)) control.value = values[name];
+    },
     // A model's own defaults, unless the visitor has chosen something.
     suggest(defaults) {
       if (isTouched) return;

@@ -23,7 +23,9 @@ function createKeeping(parts, sharing, page) {
     if (!shown) return;
     try {
       const asideKept = aside && { key: aside.key, hash: aside.hash };
-      sessionStorage.setItem(KEPT, JSON.stringify({ ...shown, photo: photo?.key ?? null, aside: asideKept }));
+      const { settings, newcomer } = page;
+      const record = { ...shown, photo: photo?.key ?? null, aside: asideKept, settings, newcomer };
+      sessionStorage.setItem(KEPT, JSON.stringify(record));
     } catch {
       // full, or forbidden: then a reload begins anew
     }
@@ -82,7 +84,9 @@ function createKeeping(parts, sharing, page) {
     if (file) photo = { file, key: kept.photo };
     const other = kept.aside && (await inDatabase((photos) => photos.get(kept.aside.key)));
     if (other) aside = { ...kept.aside, file: other };
+    if (kept.settings) page.restore(kept.settings); // an older version of this page kept none
     sharing.resume(kept, file);
+    if (kept.newcomer) page.say(`${kept.newcomer} was not open yet when this page was loaded again; please open it once more.`, "open");
   }
 
   addEventListener("pagehide", keep);
@@ -92,9 +96,9 @@ function createKeeping(parts, sharing, page) {
 
 function readKept() {
   try {
-    const { hash, isPreset, photo, aside } = JSON.parse(sessionStorage.getItem(KEPT));
+    const { hash, ...others } = JSON.parse(sessionStorage.getItem(KEPT));
     const { state } = readLink(hash);
-    return state ? { state, isPreset, photo, aside } : null;
+    return state ? { state, ...others } : null;
   } catch {
     return null;
   }

@@ -326,6 +326,10 @@ function createLink({ props, trigger, upload, watch }, prompts, results, page) {
   });
 
   return {
+    // The name of the photo that is being opened in place of the one before; null without one.
+    get newcomer() {
+      return opening && !opening.keepsPrompts ? (opening.source.file?.name ?? opening.source.example) : null;
+    },
     open,
     ask,
     nothingToAsk,

@@ -215,6 +215,19 @@ const page = {
     keeping.changed();
     this.announce(text);
   },
+  // What the visitor has set, to be kept while the page is loaded again.
+  get settings() {
+    return { tab: this.tab, opacity: parts.opacity.value, search: everything.controls.chosen };
+  },
+  restore({ tab, opacity, search }) {
+    parts.opacity.value = opacity;
+    parts.opacity.dispatchEvent(new Event("input"));
+    if (search) everything.controls.choose(search);
+    this.setTab(tab);
+  },
+  get newcomer() {
+    return link.newcomer;
+  },
   setAside: (work) => keeping.setAside(work),
   setModel: (name) => models.set(name),
   modelsChanged: (known) => models.changed(known),
