@@ -125,6 +125,10 @@ def test_the_figure_is_a_png_whatever_models_are_called(
     assert figure.width == 1650
     colors = {color for _, color in figure.getcolors(figure.width * figure.height) or []}
     assert {FIRST_COLOR, SECOND_COLOR, BOTH_COLOR} <= colors  # the legend
+    named = Image.open(io.BytesIO(figure_png(photo, made, "$Cup$ in photo.jpg"))).convert("L")
+    top = (600, 0, 1050, 25)
+    assert np.asarray(figure.crop(top)).min() == 255
+    assert np.asarray(named.crop(top)).min() < 100  # what is compared
 
 
 def test_the_tables_say_what_was_measured_and_what_was_published(made: Comparison) -> None:

@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
             )
         except ComparisonError as error:
             raise ValueError(str(error)) from error
-    write_atomically(out, figure_png(photo, comparison))
+    write_atomically(out, figure_png(photo, comparison, Path(args.photo).name))
     report = {
         "size": list(comparison.size),
         "iou": round(comparison.iou, 4),

@@ -23,19 +23,22 @@ FRAME_HEIGHT = 1.1  # inches, of the pictures' titles and the legend
 ASPECTS = 0.3, 1.6  # bounds on height / width of a panel for a photo
 ROW_SHARE = 0.082  # height of a table's row, of the height for tables
 PANELS = "pfsd;mmqq"  # photo, first, second, difference; measured, published (q)
-NOTE_COLUMNS, NAME_LENGTH = 96, 34  # characters
+NOTE_COLUMNS, NAME_LENGTH, COLUMN_LENGTH, SUBJECT_LENGTH = 96, 34, 24, 100  # characters
+COLUMNS = 0.28, 0.36, 0.36  # of a table's width: what, and two models
+TABLE_FONT = 10  # points
 DPI = 110
 PHOTO_SIDE = 640  # px of the longest side, a little more than a panel shows
 INCLUDE, EXCLUDE = "#0b63e5", "#d55e00"
 Rgb = tuple[float, float, float]
 
 
-def figure_png(photo: np.ndarray, comparison: Comparison) -> bytes:
+def figure_png(photo: np.ndarray, comparison: Comparison, subject: str = "") -> bytes:
     """Draw a comparison as a PNG: the photo with its prompts, both masks, difference, tables.
 
     Args:
         photo: (H, W, 3) uint8 RGB, the one that was compared on.
         comparison: Of it.
+        subject: What is compared, for a line above; none if it is "".
 
     Raises:
         ValueError: The photo has another size.
@@ -45,6 +48,8 @@ def figure_png(photo: np.ndarray, comparison: Comparison) -> bytes:
     heights = [WIDTH / 4 * aspect + FRAME_HEIGHT, TABLES_HEIGHT]
     figure = Figure(figsize=(WIDTH, sum(heights)), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
+    if subject:
+        _title(figure, subject)
     places = figure.subplot_mosaic(
         PANELS,
         height_ratios=heights,
@@ -63,6 +68,11 @@ def figure_png(photo: np.ndarray, comparison: Comparison) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
+
+
+def _title(figure: Figure, subject: str) -> None:
+    title = figure.suptitle(_short(subject, SUBJECT_LENGTH), fontsize=14, fontweight="bold")
+    title.set_parse_math(False)
 
 
 def _picture(axes: Axes, picture: np.ndarray, title: str) -> None:
@@ -99,17 +109,20 @@ def _legend(axes: Axes, titles: tuple[str, str]) -> None:
 
 
 def _table(axes: Axes, rows: Sequence[tables.Row], note: str) -> None:
-    """Draw a table whose first row is its head, and a note below."""
+    """Draw a table whose first row is its head, and a note below.
+
+    A value that is both models' stands between their columns.
+    """
     axes.set_axis_off()
     bottom = 1 - ROW_SHARE * len(rows)
     table = axes.table(
-        [[_short(cell) for cell in row] for row in rows],
+        [[_short(name), *map(_column, values)] for name, *values in rows],
         cellLoc="right",
-        colWidths=[0.28, 0.36, 0.36],
+        colWidths=[*COLUMNS],
         bbox=Bbox.from_bounds(0.0, bottom, 1.0, 1 - bottom),
     )
     table.auto_set_font_size(False)
-    table.set_fontsize(10)
+    table.set_fontsize(TABLE_FONT)
     for (row, column), cell in table.get_celld().items():
         text = cell.get_text()
         text.set_parse_math(False)
@@ -120,6 +133,21 @@ def _table(axes: Axes, rows: Sequence[tables.Row], note: str) -> None:
         if column == 0:
             text.set_horizontalalignment("left")
             cell.PAD = 0.02
+        elif rows[row][1] and not rows[row][2]:
+            text.set_visible(False)
+    for number, (_, common, second) in enumerate(rows):
+        if second or not common:
+            continue
+        axes.text(
+            (COLUMNS[0] + 1) / 2,
+            1 - ROW_SHARE * (number + 0.5),
+            common,
+            transform=axes.transAxes,
+            horizontalalignment="center",
+            verticalalignment="center",
+            fontsize=TABLE_FONT,
+            parse_math=False,
+        )
     axes.text(
         0.0,
         bottom - 0.03,
@@ -132,8 +160,14 @@ def _table(axes: Axes, rows: Sequence[tables.Row], note: str) -> None:
     )
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= NAME_LENGTH else text[: NAME_LENGTH - 1] + "…"
+def _column(text: str) -> str:
+    """Return text for a column of a table: in two lines where one is too narrow."""
+    lines = textwrap.wrap(_short(text), COLUMN_LENGTH, break_long_words=True)
+    return "\n".join(lines[:2])
+
+
+def _short(text: str, length: int = NAME_LENGTH) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def _rgb(color: tuple[int, int, int]) -> Rgb:

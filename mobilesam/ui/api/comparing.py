@@ -63,7 +63,7 @@ def compare(
     from mobilesam.comparison.figure import figure_png  # brings matplotlib, which takes a while
 
     stem = Path(photo.name).stem or "photo"
-    return result, (f"{stem}-comparison.png", figure_png(photo.pixels, comparison))
+    return result, (f"{stem}-comparison.png", figure_png(photo.pixels, comparison, photo.name))
 
 
 def _source(studio: Studio, name: Any) -> str | Path:
