@@ -16,7 +16,14 @@ import pytest
 import torch
 
 from mobilesam import CheckpointError, Predictor, load_model
-from mobilesam.comparison import ComparisonCancelled, ComparisonError, compare, comparing, memory
+from mobilesam.comparison import (
+    ComparisonCancelled,
+    ComparisonError,
+    compare,
+    comparing,
+    memory,
+    tables,
+)
 from mobilesam.masks import mask_iou
 from mobilesam.registry import MODELS
 from mobilesam.steps import predict_steps
@@ -111,6 +118,21 @@ def test_a_model_agrees_with_itself_and_its_memory_is_its_own() -> None:
     assert made.second.name == "embedded"
     assert made.first.peak_bytes < ballast.nbytes
     assert made.second.peak_bytes < ballast.nbytes
+
+
+def test_a_choice_holds_for_the_model_that_it_was_made_with() -> None:
+    pair = ("embedded", "embedded_student")
+    point = {"points": [(220, 150)]}
+    first, second = (
+        predict_steps(predictor, predictor.encode(CAT), **point)
+        for predictor in (Predictor(load_model(name)) for name in pair)
+    )
+    chosen = (first.best + 1) % 3
+    made = compare(CAT, pair, **point, choices=[chosen], chosen_with=EMBEDDED_FILE)
+    assert mask_iou(made.first.mask, first.mask(chosen)) > 0.9999
+    assert mask_iou(made.second.mask, second.mask(second.best)) > 0.9999
+    assert (made.first.is_chosen, made.second.is_chosen) == (True, False)
+    assert ("mask", "as chosen", "its best") in tables.measured_rows(made)
 
 
 def test_a_slow_model_can_be_cancelled_and_tells_how_far_it_is(official: Path) -> None:

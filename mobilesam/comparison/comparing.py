@@ -54,6 +54,8 @@ class ModelRun:
         mask: (H, W) bool, at the photo's own size.
         peak_bytes: The most memory its process had, Python, PyTorch and the photo included; None
             where the system does not tell.
+        is_chosen: Whether somebody's choice among its candidates made the mask, and not its own
+            estimate alone.
     """
 
     name: str
@@ -67,6 +69,7 @@ class ModelRun:
     predicted_iou: float
     mask: np.ndarray
     peak_bytes: int | None
+    is_chosen: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +114,7 @@ def compare(
     box: Numbers | None = None,
     steps: Sequence[int] | None = None,
     choices: Sequence[int | None] | None = None,
+    chosen_with: str | Path | None = None,
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Comparison:
@@ -123,8 +127,10 @@ def compare(
         labels: (N,) 1 to include, 0 to exclude; all 1 if left out.
         box: (4,) x0, y0, x1, y1 in pixels of the photo.
         steps: As ``predict_steps``.
-        choices: As ``predict_steps``; the last one is the mask that is compared, of both models,
-            and where it is None each model's best.
+        choices: As ``predict_steps``; the last one is the mask that is compared, and where it is
+            None each model's best.
+        chosen_with: The model among whose candidates the choices were made, as in ``models``: the
+            other one's candidates are others, and its best are taken. None: they hold for both.
         progress: Called several times a second with the share done and what is being done. How
             far an encoding is, is estimated from the time it has taken.
         cancelled: Asked ten times a second; once it returns True the comparison ends.
@@ -142,13 +148,18 @@ def compare(
     height, width = photo.shape[:2]
     prompts = Prompts.check((height, width), points, labels, box)
     corners = None if prompts.boxes is None else tuple(map(float, prompts.boxes[0]))
-    request = _as_json(prompts, corners, steps, choices)
     plans = [_plan(model) for model in models]
+    chooser = None if chosen_with is None else locate(chosen_with, download=False)[0]
+    requests = [
+        _as_json(prompts, corners, steps, choices if chooser in (None, plan.path) else None)
+        for plan in plans
+    ]
     for plan in plans:
         check_memory(plan.title, plan.name, plan.file_bytes, photo.nbytes)
     report = Reporter(plans, progress)
     (first, threads), (second, _) = (
-        _run(plan, photo, request, report, cancelled or (lambda: False)) for plan in plans
+        _run(plan, photo, request, report, cancelled or (lambda: False))
+        for plan, request in zip(plans, requests, strict=True)
     )
     return Comparison(
         first,
@@ -248,17 +259,26 @@ def _run(
             elif "error" in message:
                 raise _error(plan, message)
             else:
-                return _result(plan, photo, message)
+                is_chosen = any(choice is not None for choice in prompts["choices"] or [])
+                return _result(plan, photo, message, is_chosen)
 
 
-def _result(plan: Plan, photo: np.ndarray, message: dict[str, Any]) -> tuple[ModelRun, int]:
+def _result(
+    plan: Plan, photo: np.ndarray, message: dict[str, Any], is_chosen: bool
+) -> tuple[ModelRun, int]:
     values = message["report"]
     threads = values.pop("threads")
     height, width = photo.shape[:2]
     bits = np.frombuffer(message["mask_bits"], np.uint8)
     mask = np.unpackbits(bits, count=height * width).reshape(height, width).astype(bool)
     run = ModelRun(
-        plan.name, plan.title, plan.path, file_bytes=plan.file_bytes, mask=mask, **values
+        plan.name,
+        plan.title,
+        plan.path,
+        file_bytes=plan.file_bytes,
+        mask=mask,
+        is_chosen=is_chosen,
+        **values,
     )
     return run, threads
 

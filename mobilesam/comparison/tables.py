@@ -36,9 +36,15 @@ def measured_head(comparison: Comparison) -> Row:
 
 
 def measured_rows(comparison: Comparison) -> list[Row]:
-    """Return the measured table: what, and each model's value; a common one stands in the first."""
-    first, second = (_values(run) for run in (comparison.first, comparison.second))
-    rows = list(zip(MEASURED, first, second, strict=False))
+    """Return the measured table: what, and each model's value; a common one stands in the first.
+
+    Where a candidate was chosen, a row says of which model.
+    """
+    runs = comparison.first, comparison.second
+    rows: list[Row] = list(zip(MEASURED, *map(_values, runs), strict=False))
+    if any(run.is_chosen for run in runs):
+        first, second = ("as chosen" if run.is_chosen else "its best" for run in runs)
+        rows.append(("mask", first, second))
     return [*rows, (MEASURED[-1], f"{comparison.iou:.3f}", "")]
 
 
