@@ -84,6 +84,46 @@ class CompareTab:
         style = self.page.locator("#ms-compare-slider img").nth(1).get_attribute("style")
         return float(style.split("inset(")[1].split("%")[0].split()[-1])
 
+    @property
+    def told(self) -> int:
+        """Where the line is, as screen readers are told."""
+        handle = self.page.get_by_role("slider", name="Line between the two masks")
+        return int(handle.get_attribute("aria-valuenow"))
+
+    @property
+    def grip(self) -> tuple[float, float]:
+        """The middle of the line, on the screen."""
+        box = self.place("#ms-compare-slider [role=slider]")
+        return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+    @property
+    def zoom(self) -> str:
+        return self.page.locator("#ms-compare-slider img").first.evaluate("i => i.style.transform")
+
+    @property
+    def picture_left(self) -> float:
+        """Where the slider's picture begins, which is drawn as large as its element allows."""
+        return self.page.locator("#ms-compare-slider img").first.evaluate(
+            """(picture) => {
+              const { left, width, height } = picture.getBoundingClientRect();
+              const drawn = Math.min(width, height * picture.naturalWidth / picture.naturalHeight);
+              return left + (width - drawn) / 2;
+            }"""
+        )
+
+    def swipe(self, start: tuple[float, float], across: float, down: float) -> None:
+        """Draw a finger over the screen."""
+        fingers = self.page.context.new_cdp_session(self.page)
+        send = lambda kind, points: fingers.send(  # noqa: E731
+            "Input.dispatchTouchEvent", {"type": kind, "touchPoints": points}
+        )
+        for step in range(9):
+            x, y = start[0] + across * step / 8, start[1] + down * step / 8
+            send("touchMove" if step else "touchStart", [{"x": x, "y": y}])
+            self.page.wait_for_timeout(16)
+        send("touchEnd", [])
+        self.page.wait_for_timeout(300)
+
     def row(self, name: str) -> list[str]:
         row = self.page.locator("#ms-compare-measured tr", has_text=name)
         return row.locator("td").all_inner_texts()
@@ -132,18 +172,33 @@ def test_two_models_are_compared(open_tab):
     assert tab.line == pytest.approx(50, abs=2)
     handle = page.get_by_role("slider", name="Line between the two masks")
     handle.scroll_into_view_if_needed()
-    box = handle.bounding_box()
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    assert tab.told == 50
+    x, y = tab.grip
     page.mouse.move(x, y)
     page.mouse.down()
     page.mouse.move(x - 200, y, steps=5)
     page.mouse.up()
-    dragged = tab.line
-    assert dragged < 40
+    assert tab.line < 40
+    dragged = tab.told
+    assert 10 < dragged < 40
     handle.focus()
-    page.keyboard.press("ArrowRight")
-    page.wait_for_timeout(200)
-    assert tab.line == pytest.approx(dragged + 5, abs=1)
+    for key, expected in (("ArrowRight", dragged + 5), ("End", 100), ("Home", 0)):
+        page.keyboard.press(key)
+        page.wait_for_timeout(100)
+        assert tab.told == pytest.approx(expected, abs=1), key
+    assert tab.picture_left == pytest.approx(tab.grip[0], abs=2)  # the line is at its edge
+    top = page.evaluate("scrollY")
+    page.mouse.move(x, y)
+    page.mouse.wheel(0, 60)
+    page.wait_for_function("top => scrollY > top", arg=top)
+    assert "scale(1)" in tab.zoom
+    page.keyboard.down("Control")
+    page.mouse.wheel(0, -60)
+    page.keyboard.up("Control")
+    page.wait_for_function(
+        "() => !document.querySelector('#ms-compare-slider img').style.transform"
+        ".includes('scale(1)')"
+    )
     names = [
         picture.get_attribute("alt") for picture in page.locator("#mobilesam-compare img").all()
     ]
@@ -231,5 +286,19 @@ def test_the_tab_fits_a_phone(open_tab):
     assert tab.page.evaluate("document.documentElement.scrollWidth") <= 390
     for selector in ("#ms-compare-start", "#ms-compare-stop"):
         assert tab.place(selector)["height"] >= 44
+    tab.choose("Second model", MODELS["embedded"].title)
+    tab.press("start")
+    tab.wait_said("Done.")
+    tab.page.get_by_role("slider").evaluate("(line) => line.scrollIntoView({ block: 'center' })")
+    top = tab.page.evaluate("scrollY")
+    x, y = tab.grip
+    tab.swipe((x - 90, y), 0, -100)
+    assert tab.page.evaluate("scrollY") > top + 50  # over the picture
+    top = tab.page.evaluate("scrollY")
+    tab.swipe(tab.grip, 5, 100)
+    assert tab.page.evaluate("scrollY") < top - 50  # and over the line, which stays
+    assert tab.told == pytest.approx(50, abs=4)
+    tab.swipe(tab.grip, -90, 5)
+    assert tab.told < 40
     tab.show("segment")
     assert not tab.page.locator("#mobilesam-compare").is_visible()

@@ -28,7 +28,7 @@ from mobilesam.ui.sessions import Session
 
 LOGGER = logging.getLogger(__name__)
 
-SLIDER_SCRIPT = Path(__file__).with_name("slider.js")
+SCRIPTS = ("slider.js", "begin.js")
 READY = "Choose two models that are on this server, and press Compare."
 _EVENT: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 Changes = dict[Any, Any]
@@ -124,7 +124,7 @@ class CompareTab:
         if blocks is None:
             raise RuntimeError("The tab belongs to a page; call build_compare inside gr.Blocks.")
         blocks.load(self.refresh, chosen, [*chosen, *missing], **now)
-        blocks.load(None, js=SLIDER_SCRIPT.read_text("utf-8"), api_visibility="private")
+        blocks.load(None, js=_script(), api_visibility="private")
         blocks.unload(self.leave)
 
     # --- what a visitor does ---------------------------------------------------------------------
@@ -297,6 +297,12 @@ class CompareTab:
             self.measured: page.measured_html(comparison),
             self.figure: gr.update(value=figure, interactive=True),
         }
+
+
+def _script() -> str:
+    """Return the tab's JavaScript, as the one function that Gradio calls."""
+    folder = Path(__file__).parent
+    return "() => {\n" + "\n".join((folder / name).read_text("utf-8") for name in SCRIPTS) + "}"
 
 
 def build_compare(canvas: PromptCanvas, session: gr.State, studio: Studio) -> None:
