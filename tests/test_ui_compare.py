@@ -197,6 +197,7 @@ def test_weights_that_arrive_can_be_compared_at_once(tab, tmp_path, monkeypatch)
     assert changes[tab.start]["interactive"] is False
     *before, last = tab.download(*chosen, VISITOR)
     assert "Downloading SAM ViT-B: 100 of 375 MB" in said(before[-1], tab)
+    assert 'aria-label="Download"' in before[-1][tab.status]
     assert 'aria-valuenow="27"' in before[-1][tab.status]
     assert said(last, tab) == "The weights are here now; press Compare."
     assert last[tab.missing]["visible"] is False

@@ -85,6 +85,28 @@ class CompareTab:
         return float(style.split("inset(")[1].split("%")[0].split()[-1])
 
     @property
+    def focused(self) -> str:
+        return self.page.evaluate("document.activeElement.id")
+
+    def wait_focused(self, name: str) -> None:
+        self.page.wait_for_function("name => document.activeElement.id === name", arg=name)
+
+    def listen(self) -> None:
+        """Note from now on what the page's live region says."""
+        self.page.evaluate(
+            """() => {
+              window.heard = [];
+              const live = document.querySelector(".ms > [role=status]");
+              const note = () => window.heard.push(live.textContent);
+              new MutationObserver(note).observe(live, { childList: true });
+            }"""
+        )
+
+    @property
+    def heard(self) -> list[str]:
+        return self.page.evaluate("window.heard")
+
+    @property
     def told(self) -> int:
         """Where the line is, as screen readers are told."""
         handle = self.page.get_by_role("slider", name="Line between the two masks")
@@ -136,8 +158,11 @@ def test_the_two_models_that_ship_can_be_compared_at_once(demo):
     labels = ("First model", "Second model")
     titles = [MODELS[name].title for name in ("embedded", "embedded_student")]
     assert [tab.page.get_by_label(label).input_value() for label in labels] == titles
-    tab.press("start")
+    tab.page.locator("#ms-compare-start").press("Enter")
+    tab.wait_said("Embedded")
+    assert tab.focused == "ms-compare-stop"  # the one that is of use meanwhile
     tab.wait_said("Done.")
+    tab.wait_focused("ms-compare-start")
     assert tab.row("parameters") == ["10.65 M", "9.81 M"]
 
 
@@ -149,6 +174,7 @@ def test_two_models_are_compared(open_tab):
     tab.choose("Second model", MODELS["embedded"].title)
     places = ("#ms-compare-slider", ".ms-compare-frame", "#ms-compare-measured")
     assert not page.locator(places[0]).is_visible()  # nothing to show yet
+    tab.listen()
     tab.press("start")
     tab.wait_said("mine (1 of 2)")
     page.evaluate("scrollTo(0, 0)")
@@ -158,6 +184,9 @@ def test_two_models_are_compared(open_tab):
     tab.show("segment")  # the results arrive while nobody looks
     assert not page.locator("#mobilesam-compare").is_visible()
     tab.wait_said("Done.")
+    assert tab.heard[0] == "Starting; one comparison runs at a time."
+    assert tab.heard[-1].startswith("Done. Raccoon in raccoon.jpg: mine encoded")
+    assert len(tab.heard) < 12
     tab.show("compare")
     page.wait_for_function("document.querySelectorAll('#ms-compare-slider img').length === 2")
     page.evaluate("scrollTo(0, 0)")
@@ -271,14 +300,35 @@ def test_what_is_missing_is_said(open_tab):
     missing.get_by_text("SAM ViT-L is not on this server. To download: 1,250 MB").wait_for()
     missing.get_by_text("Compare works once it is here.").wait_for()
     assert tab.page.locator("#ms-compare-start").is_disabled()
-    tab.page.get_by_role("button", name="Download SAM ViT-L, 1,250 MB").click()
+    fetch = tab.page.get_by_role("button", name="Download SAM ViT-L, 1,250 MB")
+    fetch.press("Enter")
     tab.wait_said("SAM ViT-L could not be downloaded: this server is told to stay offline.")
+    tab.wait_focused("ms-compare-fetch")
     assert tab.page.locator("#ms-compare-start").is_disabled()
     tab.choose("Second model", "mine")
     missing.wait_for(state="hidden")
     tab.demo.clear_objects()
     tab.press("start")
     tab.wait_said("There is no object yet; click on the photo, then press Compare.")
+
+
+def test_what_the_server_refuses_is_said(open_tab):
+    tab = open_tab()
+    start, stop = (tab.page.locator(f"#ms-compare-{name}") for name in ("start", "stop"))
+    for address in ("**/run/predict*", "**/queue/join*"):  # handed in, and its turn
+        tab.page.route(address, lambda route: route.fulfill(status=500, json={"error": None}))
+        start.press("Enter")
+        tab.wait_said("The server did not take that; please try again in a moment.", 10_000)
+        tab.page.unroute(address)
+        assert start.is_enabled()
+        assert stop.is_disabled()
+        tab.wait_focused("ms-compare-start")
+    tab.demo.forgive("500")
+    tab.press("start")
+    tab.wait_said("mine (1 of 2)")
+    stop.press("Enter")
+    tab.wait_said("Cancelled.", 5_000)
+    tab.wait_focused("ms-compare-start")
 
 
 def test_the_tab_fits_a_phone(open_tab):

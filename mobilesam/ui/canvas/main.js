@@ -315,6 +315,7 @@ parts.root.addEventListener("click", (event) => {
   else actions[button.dataset.action]();
 });
 parts.noticeClose.addEventListener("click", () => page.say(""));
+parts.root.addEventListener("announce", ({ detail }) => page.announce(detail)); // of the compare tab
 parts.model.addEventListener("change", () => page.setModel(parts.model.value));
 
 new ResizeObserver(() => {

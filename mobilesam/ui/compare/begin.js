@@ -1,10 +1,15 @@
 // Begins when Gradio has put the tab on the page.
 
 function begin() {
-  const slider = document.querySelector("#ms-compare-slider");
-  const sides = document.querySelector("#ms-compare-sides");
-  if (!slider || !sides) return setTimeout(begin, 200);
+  const [tab, slider, sides, status] = ["mobilesam-compare", "ms-compare-slider", "ms-compare-sides", "ms-compare-status"].map(
+    (id) => document.getElementById(id),
+  );
+  if (!tab || !slider || !sides || !status) return setTimeout(begin, 200);
+  tab.setAttribute("role", "tabpanel");
+  tab.setAttribute("aria-labelledby", "ms-tab-compare");
   attachSlider(slider, sides);
+  attachSpeech(status);
+  keepFocus(tab);
 }
 
 begin();

@@ -37,26 +37,26 @@ def intro_html() -> str:
     return f"<h2>Compare two models</h2><p>{escape(INTRO)}</p>"
 
 
-def status_html(text: str, kind: str = "", share: float | None = None) -> str:
-    """Return the line that says what is going on, and a bar.
+def status_html(text: str, kind: str = "", share: float | None = None, of: str = "") -> str:
+    """Return the line that says what is going on, and a bar; `speech.js` has it heard.
 
     Args:
         text: The sentence.
         kind: "warn" for what needs the visitor's attention, else "".
         share: How much is done, 0 to 1; None for no bar.
+        of: Of what, in a word: the bar's name.
     """
-    live = ' role="status"' if share is None and text else ""
     if share is None:
         bar = '<div class="ms-compare-bar"></div>'
     else:
         percent = round(100 * min(1.0, max(0.0, share)))
         bar = (
-            f'<div class="ms-compare-bar" role="progressbar" aria-label="Comparison" '
+            f'<div class="ms-compare-bar" role="progressbar" aria-label="{escape(of)}" '
             f'aria-valuemin="0" aria-valuemax="100" aria-valuenow="{percent}">'
             f'<i style="width:{percent}%"></i></div>'
         )
     warn = " ms-compare-warn" if kind == "warn" else ""
-    return f'{bar}<p class="ms-compare-say{warn}"{live}>{escape(text)}</p>'
+    return f'{bar}<p class="ms-compare-say{warn}">{escape(text)}</p>'
 
 
 def sides_html(titles: Sequence[str] = ()) -> str:

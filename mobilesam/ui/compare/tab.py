@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -28,8 +29,10 @@ from mobilesam.ui.sessions import Session
 
 LOGGER = logging.getLogger(__name__)
 
-SCRIPTS = ("slider.js", "begin.js")
+SCRIPTS = ("slider.js", "speech.js", "focus.js", "begin.js")
+COMPARISON, DOWNLOAD = "Comparison", "Download"  # names of the progress bar
 READY = "Choose two models that are on this server, and press Compare."
+_REFUSED = page.status_html("The server did not take that; please try again in a moment.", "warn")
 _EVENT: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 Changes = dict[Any, Any]
 
@@ -94,13 +97,10 @@ class CompareTab:
         now: dict[str, Any] = {"queue": False, **_EVENT}
         # Started again right after a cancel: the event that was cancelled may still be ending.
         again: dict[str, Any] = {"trigger_mode": "multiple"}
-        self.start.click(
-            self.hand_in,
-            [*chosen, canvas, session],
-            [*controls, *results],
-            **now,
-            **again,
-        ).then(
+        handed_in = self.start.click(
+            self.hand_in, [*chosen, canvas, session], [*controls, *results], **now, **again
+        )
+        worked = handed_in.then(
             self.work,
             session,
             [*controls, *results],
@@ -108,8 +108,12 @@ class CompareTab:
             concurrency_limit=1,
             **_EVENT,
             **again,
-        ).then(self.show_missing, chosen, missing, **now, **again)  # as they are chosen by then
-        self.fetch.click(self.hand_in_download, chosen, controls, **now, **again).then(
+        )
+        worked.then(
+            self.show_missing, chosen, missing, **now, **again
+        )  # as they are chosen by then
+        fetch_handed_in = self.fetch.click(self.hand_in_download, chosen, controls, **now, **again)
+        fetched = fetch_handed_in.then(
             self.download,
             chosen,
             [self.status, self.stop, *missing, *chosen],
@@ -118,7 +122,16 @@ class CompareTab:
             **_EVENT,
             **again,
         )
-        self.stop.click(self.cancel, chosen, [self.status, self.stop, *missing], **now)
+        stopped = self.stop.click(self.cancel, chosen, [self.status, self.stop, *missing], **now)
+        for refused in (handed_in, fetch_handed_in, stopped):
+            refused.failure(None, None, self.status, js=_answers(_REFUSED), **again)
+        off, on = gr.update(interactive=False), gr.update(interactive=True)
+        for refused, buttons in ((worked, [self.start, self.fetch]), (fetched, [self.fetch])):
+            idle = _answers(_REFUSED, off, *[on] * len(buttons))
+            refused.failure(None, None, [self.status, self.stop, *buttons], js=idle, **again)
+            refused.failure(
+                self.leave, None, None, **now, **again
+            )  # it may wait there all the same
         gr.on([self.first.change, self.second.change], self.show_missing, chosen, missing, **now)
         blocks = Context.root_block
         if blocks is None:
@@ -149,7 +162,7 @@ class CompareTab:
             text = f"{others} first; yours starts by itself."
         else:
             text = "Starting; one comparison runs at a time."
-        return {**self._busy(text), **self._no_results()}
+        return {**self._busy(text, COMPARISON), **self._no_results()}
 
     def work(self, visited: Session, request: gr.Request) -> Iterator[Changes]:
         """Run the comparison whose turn has come, and show how far it is."""
@@ -158,7 +171,7 @@ class CompareTab:
         if job is None:
             yield {self.status: gr.skip()}  # cancelled while it waited
             return
-        yield from self._follow(job)
+        yield from self._follow(job, COMPARISON)
         if not self.desk.finish(visitor, job):
             yield {self.status: gr.skip()}  # the visitor has cancelled it, or gone on
         elif job.result is None:
@@ -180,7 +193,7 @@ class CompareTab:
         return {**self._idle(CANCELLED), **self.show_missing(first, second, request)}
 
     def leave(self, request: gr.Request) -> None:
-        """End what a visitor has under way who closes the page."""
+        """End what a visitor has under way who closes the page, or is not answered."""
         visitor = str(request.session_hash)
         self.desk.cancel(visitor)
         self.downloads.cancel(visitor)
@@ -195,7 +208,8 @@ class CompareTab:
         except ComparisonError as error:
             return {self.status: page.status_html(str(error), "warn")}
         ahead = self.downloads.hand_in(str(request.session_hash), job)
-        return self._busy("Another download runs first." if ahead else "Looking for a server.")
+        text = "Another download runs first." if ahead else "Looking for a server."
+        return self._busy(text, DOWNLOAD)
 
     def download(self, first: Any, second: Any, request: gr.Request) -> Iterator[Changes]:
         """Download the weights whose turn has come, and show how far that is."""
@@ -204,7 +218,7 @@ class CompareTab:
         if job is None:
             yield {self.status: gr.skip()}
             return
-        yield from self._follow(job)
+        yield from self._follow(job, DOWNLOAD)
         if not self.downloads.finish(visitor, job):
             yield {self.status: gr.skip()}
         elif job.result is None:
@@ -253,14 +267,14 @@ class CompareTab:
         chosen = self._chosen(first, second)
         return next((choice for choice in chosen if choice and not choice.is_here), None)
 
-    def _follow(self, job: Job) -> Iterator[Changes]:
+    def _follow(self, job: Job, of: str) -> Iterator[Changes]:
         for update in job.follow():
             if not job.is_cancelled():
-                yield {self.status: page.status_html(update.text, share=update.share)}
+                yield {self.status: page.status_html(update.text, share=update.share, of=of)}
 
-    def _busy(self, text: str) -> Changes:
+    def _busy(self, text: str, of: str) -> Changes:
         return {
-            self.status: page.status_html(text, share=0.0),
+            self.status: page.status_html(text, share=0.0, of=of),
             self.start: gr.update(interactive=False),
             self.stop: gr.update(interactive=True),
             self.fetch: gr.update(interactive=False),
@@ -303,6 +317,11 @@ def _script() -> str:
     """Return the tab's JavaScript, as the one function that Gradio calls."""
     folder = Path(__file__).parent
     return "() => {\n" + "\n".join((folder / name).read_text("utf-8") for name in SCRIPTS) + "}"
+
+
+def _answers(*values: Any) -> str:
+    """Return the JavaScript that gives the components these values, without the server."""
+    return f"() => {json.dumps(values if len(values) > 1 else values[0])}"
 
 
 def build_compare(canvas: PromptCanvas, session: gr.State, studio: Studio) -> None:
