@@ -301,6 +301,10 @@ def test_what_is_missing_is_said(open_tab):
     missing.get_by_text("Compare works once it is here.").wait_for()
     assert tab.page.locator("#ms-compare-start").is_disabled()
     fetch = tab.page.get_by_role("button", name="Download SAM ViT-L, 1,250 MB")
+    for width in (320, 800, 1280):
+        tab.page.set_viewport_size({"width": width, "height": 860})
+        is_whole = "(b) => b.scrollHeight <= b.clientHeight && b.scrollWidth <= b.clientWidth"
+        assert fetch.evaluate(is_whole), width
     fetch.press("Enter")
     tab.wait_said("SAM ViT-L could not be downloaded: this server is told to stay offline.")
     tab.wait_focused("ms-compare-fetch")
@@ -350,5 +354,7 @@ def test_the_tab_fits_a_phone(open_tab):
     assert tab.told == pytest.approx(50, abs=4)
     tab.swipe(tab.grip, -90, 5)
     assert tab.told < 40
+    for button in tab.page.locator("#ms-compare-slider button").all():
+        assert min(button.bounding_box()[side] for side in ("width", "height")) >= 44
     tab.show("segment")
     assert not tab.page.locator("#mobilesam-compare").is_visible()
