@@ -127,8 +127,7 @@ class _Writer:
     @cached_property
     def stem(self) -> str:
         """What its files' names begin with; fit for all file systems."""
-        stem = UNFIT_FOR_FILES.sub("_", PurePosixPath(self.name).stem).strip(". ")
-        return stem.encode()[:MAX_STEM_BYTES].decode(errors="ignore") or "photo"
+        return fit_for_files(PurePosixPath(self.name).stem) or "photo"
 
     @cached_property
     def masks(self) -> list[ObjectMask]:
@@ -218,6 +217,12 @@ class _Writer:
             got = None if self.photo is None else self.photo.shape[:2]
             raise ValueError(f"The photo must have the size {tuple(self.size)}; got {got}.")
         return self.photo
+
+
+def fit_for_files(text: str) -> str:
+    """Return text as part of a file's name that all file systems take; it may come out empty."""
+    text = UNFIT_FOR_FILES.sub("_", _plain(text)).strip(". ")
+    return text.encode()[:MAX_STEM_BYTES].decode(errors="ignore")
 
 
 def _mask_png(item: PhotoObject) -> bytes:

@@ -19,6 +19,7 @@ from mobilesam.ui.compare import page as compare_page
 from mobilesam.ui.compare.jobs import CANCELLED, Desk, Job
 from mobilesam.ui.compare.models import download_job, first_two, list_choices
 from mobilesam.ui.compare.tab import CompareTab
+from mobilesam.ui.compare.work import Subject
 from mobilesam.ui.sessions import Session
 from tests.conftest import EMBEDDED_FILE
 from tests.ui_stubs import make_photo, make_studio, opened
@@ -30,7 +31,9 @@ pytestmark = pytest.mark.usefixtures("empty_machine")
 
 @pytest.fixture
 def studio(tmp_path):
-    shelf = SimpleNamespace(default="embedded", sources=lambda: ["embedded"])
+    shelf = SimpleNamespace(
+        default="embedded", sources=lambda: ["embedded"], source=lambda name: "embedded"
+    )
     stub = make_studio(tmp_path)
     shelf.predictor = stub.models.predictor
     return dataclasses.replace(stub, models=shelf)
@@ -218,6 +221,16 @@ def test_a_download_can_be_cancelled(monkeypatch):
     monkeypatch.setattr(compare_models, "resolve_checkpoint", resolve)
     list(job.follow())
     assert (job.result, job.trouble) == (None, CANCELLED)
+
+
+def test_the_figure_is_called_after_photo_and_object():
+    subject = Subject('A/B: "cup"?', "mug.v2.jpg", "x")
+    assert str(subject) == 'A/B: "cup"? in mug.v2.jpg'
+    assert subject.file_name == "mug.v2-A_B_ _cup__-comparison.png"
+    assert len(Subject("é" * 80, "ö" * 80 + ".jpg", "x").file_name.encode()) < 200
+    shown = compare_page.sides_html(Subject("<b>", "${1}.jpg", '"x"'))
+    assert "<b>&lt;b&gt; in &#36;&#123;1&#125;.jpg</b>" in shown
+    assert 'data-picture="&quot;x&quot;"' in shown
 
 
 def test_nothing_is_taken_for_a_template_or_for_html():

@@ -77,8 +77,15 @@ class ModelShelf:
     def predictor(self, name: object = None) -> Predictor:
         """Return the predictor of that name, or the default one for anything else."""
         with self._lock:
-            known = isinstance(name, str) and name in self._predictors
-            return self._predictors[str(name) if known else self.default]
+            return self._predictors[self._known(name)]
+
+    def source(self, name: object = None) -> str | Path:
+        """Return what the model of that name was loaded from, or the default one for all else."""
+        with self._lock:
+            return self._sources[self._known(name)]
+
+    def _known(self, name: object) -> str:
+        return name if isinstance(name, str) and name in self._predictors else self.default
 
     def sources(self) -> list[str | Path]:
         """Return what the models were loaded from: names, and files given to the server."""

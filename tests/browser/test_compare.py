@@ -248,10 +248,19 @@ def test_two_models_are_compared(open_tab):
         assert text in published
     with page.expect_download() as waiting:
         tab.press("figure")
-    assert waiting.value.suggested_filename == "comparison.png"
+    assert waiting.value.suggested_filename == "raccoon-Raccoon-comparison.png"
     figure = Image.open(io.BytesIO(Path(waiting.value.path()).read_bytes()))
     assert figure.format == "PNG"
     assert figure.width > 1000
+
+    subject, stale = page.locator(".ms-compare-subject"), page.locator(".ms-compare-stale")
+    assert subject.inner_text() == "Raccoon in raccoon.jpg"
+    assert not stale.is_visible()
+    tab.demo.open_example("coffee.jpg")
+    assert stale.is_visible()
+    tab.press("start")
+    tab.wait_said("There is no object yet")
+    assert subject.inner_text() == "Raccoon in raccoon.jpg"
 
 
 def test_a_slow_comparison_is_in_nobodys_way(open_tab, comparing):
@@ -333,6 +342,19 @@ def test_what_the_server_refuses_is_said(open_tab):
     stop.press("Enter")
     tab.wait_said("Cancelled.", 5_000)
     tab.wait_focused("ms-compare-start")
+
+
+def test_it_is_said_which_object_is_compared(open_tab):
+    tab = open_tab()
+    panel = tab.page.get_by_role("tabpanel", name="Compare")
+    panel.get_by_text("To be compared: Raccoon.").wait_for()
+    tab.demo.open_example("astronaut.jpg", keep_objects=True)
+    third = tab.demo.objects[2]["name"]
+    panel.get_by_text(f"To be compared: object 3 of 3, {third}. Another one: [ and ]").wait_for()
+    tab.page.locator(".ms-stage").press("[")
+    panel.get_by_text("To be compared: object 2 of 3").wait_for()
+    tab.demo.clear_objects()
+    panel.get_by_text("No object is selected yet: click on the photo.").wait_for()
 
 
 def test_the_tab_fits_a_phone(open_tab):

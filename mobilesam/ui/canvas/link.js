@@ -166,7 +166,7 @@ function createLink({ props, trigger, upload, watch }, prompts, results, page) {
     picture = { id: next.id, source };
     isReady = false;
     const isExample = Boolean(source.example);
-    const photo = { source: drawn, width: next.width, height: next.height, title: next.title, isExample };
+    const photo = { id: next.id, source: drawn, width: next.width, height: next.height, title: next.title, isExample };
     page.showPicture(photo, source, keepsPrompts);
     encode();
   }

@@ -6,6 +6,7 @@ import base64
 import html
 import io
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -18,11 +19,15 @@ from mobilesam.comparison.pictures import (
     ComparisonPictures,
 )
 
+if TYPE_CHECKING:
+    from mobilesam.ui.compare.work import Subject
+
 JPEG_QUALITY = 88
 INTRO = (
     "Both models get the selected object's points and box; set them on the photo as usual. Each"
     " runs in a process of its own; clicks are answered meanwhile."
 )
+STALE = "This is of a photo that was opened before; press Compare for the one that is open now."
 _TEMPLATE_SIGNS = {"$": "&#36;", "{": "&#123;", "}": "&#125;", "`": "&#96;", "\\": "&#92;"}
 
 
@@ -59,13 +64,23 @@ def status_html(text: str, kind: str = "", share: float | None = None, of: str =
     return f'{bar}<p class="ms-compare-say{warn}">{escape(text)}</p>'
 
 
-def sides_html(titles: Sequence[str] = ()) -> str:
-    """Return which model is on which side of the slider."""
+def sides_html(subject: Subject | None = None, titles: Sequence[str] = ()) -> str:
+    """Return what was compared, and which model is on which side of the slider.
+
+    `subject.js` shows the second sentence where another photo is open.
+    """
+    if subject is None:
+        return ""
+    head = (
+        f'<p class="ms-compare-subject" data-picture="{escape(subject.picture_id)}">'
+        f"<b>{escape(str(subject))}</b></p>"
+        f'<p class="ms-compare-stale" hidden>{escape(STALE)}</p>'
+    )
     if not titles:
-        return "<p>&nbsp;</p>"
+        return f"{head}<p>&nbsp;</p>"
     first, second = (escape(title) for title in titles)
     return (
-        f'<p class="ms-compare-sides"><span>{_swatch(FIRST_COLOR)}Left: {first}</span>'
+        f'{head}<p class="ms-compare-sides"><span>{_swatch(FIRST_COLOR)}Left: {first}</span>'
         f"<span>{_swatch(SECOND_COLOR)}Right: {second}</span></p>"
     )
 

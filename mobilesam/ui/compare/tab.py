@@ -22,14 +22,14 @@ from mobilesam.ui.compare.models import (
     first_two,
     list_choices,
 )
-from mobilesam.ui.compare.work import Outcome, comparison_job, summary
+from mobilesam.ui.compare.work import Outcome, Subject, comparison_job, summary
 from mobilesam.ui.prompt_canvas import PromptCanvas
 from mobilesam.ui.segment import TROUBLE, Studio
 from mobilesam.ui.sessions import Session
 
 LOGGER = logging.getLogger(__name__)
 
-SCRIPTS = ("slider.js", "speech.js", "focus.js", "begin.js")
+SCRIPTS = ("slider.js", "speech.js", "focus.js", "subject.js", "begin.js")
 COMPARISON, DOWNLOAD = "Comparison", "Download"  # names of the progress bar
 READY = "Choose two models that are on this server, and press Compare."
 _REFUSED = page.status_html("The server did not take that; please try again in a moment.", "warn")
@@ -71,6 +71,7 @@ class CompareTab:
             with gr.Row(visible=False, elem_classes="ms-compare-missing") as self.missing:
                 self.missing_text = gr.HTML()
                 self.fetch = gr.Button("Download", variant="primary", elem_id="ms-compare-fetch")
+            gr.HTML('<p class="ms-compare-object"></p>', elem_classes="ms-compare-head")
             self.status = gr.HTML(page.status_html(READY), elem_id="ms-compare-status")
             self.sides = gr.HTML(page.sides_html(), elem_id="ms-compare-sides")
             self.slider = gr.ImageSlider(
@@ -153,7 +154,11 @@ class CompareTab:
         """Check what is to be compared, and let it wait for its turn."""
         try:
             models = self._chosen(first, second)
-            job = comparison_job(models, visited.snapshot(), message or {}, self.studio.courtesy)
+            asked = message or {}
+            answering = self.studio.models.source(asked.get("model"))
+            subject, job = comparison_job(
+                models, visited.snapshot(), asked, self.studio.courtesy, answering
+            )
         except (ComparisonError, ValueError, FileNotFoundError) as error:
             return {self.status: page.status_html(str(error), "warn")}
         ahead = self.desk.hand_in(str(request.session_hash), job)
@@ -162,7 +167,7 @@ class CompareTab:
             text = f"{others} first; yours starts by itself."
         else:
             text = "Starting; one comparison runs at a time."
-        return {**self._busy(text, COMPARISON), **self._no_results()}
+        return {**self._busy(text, COMPARISON), **self._no_results(subject)}
 
     def work(self, visited: Session, request: gr.Request) -> Iterator[Changes]:
         """Run the comparison whose turn has come, and show how far it is."""
@@ -287,9 +292,9 @@ class CompareTab:
             self.fetch: gr.update(interactive=True),
         }
 
-    def _no_results(self) -> Changes:
+    def _no_results(self, subject: Subject) -> Changes:
         return {
-            self.sides: page.sides_html(),
+            self.sides: page.sides_html(subject),
             self.slider: None,
             self.pictures: page.pictures_html(),
             self.measured: page.measured_html(),
@@ -303,9 +308,9 @@ class CompareTab:
             store(visited, f"compared-{side}", page.jpeg_bytes(picture), f"{side}.jpg")["path"]
             for side, picture in (("first", pictures.first), ("second", pictures.second))
         ]
-        figure = store(visited, "comparison", outcome.figure, "comparison.png")["path"]
+        figure = store(visited, "comparison", outcome.figure, outcome.subject.file_name)["path"]
         return {
-            self.sides: page.sides_html(comparison.titles),
+            self.sides: page.sides_html(outcome.subject, comparison.titles),
             self.slider: tuple(sides),
             self.pictures: page.pictures_html(comparison, pictures),
             self.measured: page.measured_html(comparison),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mobilesam.comparison import Comparison, compare
 from mobilesam.comparison.pictures import ComparisonPictures, draw
+from mobilesam.photo_exports import fit_for_files
 from mobilesam.transforms import read_image
 from mobilesam.ui.compare.jobs import Job
 from mobilesam.ui.compare.models import Choice
@@ -19,17 +20,41 @@ from mobilesam.ui.sessions import Snapshot
 
 
 @dataclass(frozen=True)
+class Subject:
+    """Which object of which photo a comparison is about, since both may change meanwhile.
+
+    Attributes:
+        name: The object's.
+        photo: The photo's file name.
+        picture_id: Tells it from other photos.
+    """
+
+    name: str
+    photo: str
+    picture_id: str
+
+    def __str__(self) -> str:
+        return f"{self.name} in {self.photo}"
+
+    @property
+    def file_name(self) -> str:
+        """What the figure's file is called."""
+        parts = (PurePosixPath(self.photo).stem, self.name)
+        return f"{fit_for_files('-'.join(parts)) or 'photo'}-comparison.png"
+
+
+@dataclass(frozen=True)
 class Outcome:
     """A comparison as the page shows it.
 
     Attributes:
-        subject: Which object of which photo it is about, since both may change meanwhile.
+        subject: What it is about.
         comparison: The numbers.
         pictures: The pictures.
         figure: All of it as a PNG.
     """
 
-    subject: str
+    subject: Subject
     comparison: Comparison
     pictures: ComparisonPictures
     figure: bytes
@@ -40,14 +65,16 @@ def comparison_job(
     photo: Snapshot,
     message: Mapping[str, Any],
     courtesy: Courtesy,
-) -> Job:
-    """Return the job that a visitor asks for; its result is an `Outcome`.
+    answering: str | Path,
+) -> tuple[Subject, Job]:
+    """Return what a visitor wants compared, and the job; its result is an `Outcome`.
 
     Args:
         models: The two that were chosen; None for one that there is not.
         photo: The visitor's.
         message: The page's; the selected object's prompts are taken.
         courtesy: What is drawn here waits for clicks that are being answered.
+        answering: What the page's model was loaded from: the visitor chose among its candidates.
 
     Raises:
         ValueError: There is no photo, no prompt, or a model is missing.
@@ -69,9 +96,9 @@ def comparison_job(
             raise PromptError(f"{choice.title} is not on this server; download it first.")
     pair = chosen[0].source, chosen[1].source
     arguments = wanted.prompts.as_arguments()
-    arguments |= {"steps": wanted.steps, "choices": wanted.choices}
-    subject = f"{wanted.name} in {photo.title}"
-    return Job(lambda job: _compare(job, source, pair, arguments, courtesy, subject))
+    arguments |= {"steps": wanted.steps, "choices": wanted.choices, "chosen_with": answering}
+    subject = Subject(wanted.name, photo.title, photo.picture_id)
+    return subject, Job(lambda job: _compare(job, source, pair, arguments, courtesy, subject))
 
 
 def _compare(
@@ -80,7 +107,7 @@ def _compare(
     models: tuple[str | Path, str | Path],
     arguments: Mapping[str, Any],
     courtesy: Courtesy,
-    subject: str,
+    subject: Subject,
 ) -> Outcome:
     from mobilesam.comparison.figure import figure_png  # brings matplotlib, which takes a while
 
@@ -92,15 +119,18 @@ def _compare(
     courtesy.wait()
     pictures = draw(photo, comparison)
     courtesy.wait()
-    return Outcome(subject, comparison, pictures, figure_png(photo, comparison))
+    return Outcome(subject, comparison, pictures, figure_png(photo, comparison, str(subject)))
 
 
 def summary(outcome: Outcome) -> str:
     """Say in a sentence what came out."""
     comparison = outcome.comparison
     first, second = comparison.titles
+    runs = zip(comparison.titles, (comparison.first, comparison.second), strict=True)
+    names = " and ".join(title for title, run in runs if run.is_chosen)
+    chosen = f" The mask of {names} is the one that was chosen here." if names else ""
     return (
         f"Done. {outcome.subject}: {first} encoded in {comparison.first.encode_ms:,.0f} ms,"
         f" {second} in {comparison.second.encode_ms:,.0f} ms; their masks agree with an IoU of "
-        f"{comparison.iou:.3f}."
+        f"{comparison.iou:.3f}.{chosen}"
     )

@@ -1,0 +1,29 @@
+// Says which object is compared, before, and whether the results are of the photo that is open, after.
+
+function tellObject(objects, line) {
+  const rows = [...objects.querySelectorAll(".ms-object")];
+  const number = rows.findIndex((row) => row.dataset.selected === "true") + 1;
+  const name = rows[number - 1]?.querySelector(".ms-object-name")?.textContent;
+  if (!name) line.textContent = "No object is selected yet: click on the photo.";
+  else if (rows.length === 1) line.textContent = `To be compared: ${name}.`;
+  else {
+    line.textContent = `To be compared: object ${number} of ${rows.length}, ${name}. Another one: [ and ] on the photo, `
+      + "N for a new one, or the list in the Segment tab.";
+  }
+}
+
+function tellPhoto(page, sides) {
+  const subject = sides.querySelector("[data-picture]");
+  if (!subject) return;
+  sides.querySelector(".ms-compare-stale").hidden = subject.dataset.picture === page.dataset.picture;
+}
+
+function attachSubject(page, line, sides) {
+  const objects = page.querySelector(".ms-objects");
+  const tellBoth = [() => tellObject(objects, line), () => tellPhoto(page, sides)];
+  for (const tell of tellBoth) tell();
+  const [object, photo] = tellBoth.map((tell) => new MutationObserver(tell));
+  object.observe(objects, { childList: true });
+  photo.observe(page, { attributeFilter: ["data-picture"] });
+  photo.observe(sides, { childList: true, subtree: true });
+}
