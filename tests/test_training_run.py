@@ -25,6 +25,7 @@ from mobilesam.training.checkpointing import (
     save_state,
     write_tensors,
 )
+from mobilesam.training.compiling import REPEATED
 from mobilesam.training.config import DistillConfig, TeacherConfig
 from mobilesam.training.distill import DistillRun
 from mobilesam.training.mask_training import TeacherRun
@@ -261,6 +262,13 @@ def test_compiled_networks_train(
     changes = {"steps": 1, "compile": True, "teacher": str(out / "model.safetensors")}
     DistillRun(small_config(DistillConfig, data, tmp_path / "distill", cache=None, **changes)).run()
     assert load_model(tmp_path / "distill" / "model.safetensors").encoder_name == "tiny_vit"
+
+
+@pytest.mark.parametrize(("encoder", "blocks"), [("deit_tiny", 12), ("sam_vit_b", 12)])
+def test_blocks_of_each_encoder_are_compiled(encoder: str, blocks: int) -> None:
+    with torch.device("meta"):  # its weights do not matter
+        model = build_model(encoder, 64)
+    assert sum(isinstance(module, REPEATED) for module in model.image_encoder.modules()) == blocks
 
 
 def test_averaged_weights_carry_batch_norm_statistics(data: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from mobilesam.modeling.transformer import TwoWayBlock
 
 REPEATED = (
     timm.models.vision_transformer.Block,
+    timm.models.vision_transformer_sam.Block,
     timm.models.tiny_vit.Attention,
     timm.models.tiny_vit.MBConv,
     timm.models.tiny_vit.NormMlp,
