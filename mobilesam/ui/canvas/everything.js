@@ -233,7 +233,7 @@ function createEverything(parts, view, prompts, page, link) {
 
   function giveUpObject({ objectId }) {
     prompts.remove(objectId);
-    status.textContent = "It is no object any more.";
+    say("It is no object any more.");
   }
 
   // Objects come and go elsewhere, too: deleted, undone, redone.
