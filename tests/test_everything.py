@@ -90,7 +90,7 @@ def test_records_are_those_of_the_plain_way(
 def test_records_of_trained_weights_are_those_of_the_plain_way(
     embedded: Predictor, disks: np.ndarray, changes: dict
 ) -> None:
-    options = replace(FREE, points_per_side=3, box_nms_thresh=0.8)
+    options = replace(FREE, points_per_side=4, box_nms_thresh=0.9)
     compare_with_the_plain_way(embedded, disks, replace(options, **changes))
 
 
@@ -99,7 +99,7 @@ def compare_with_the_plain_way(
 ) -> None:
     expected = plain_everything(predictor, photo, options)
     records = list(generate(predictor, photo, options))
-    assert len(records) == len(expected) > 2
+    assert len(records) == len(expected) > 1
     for record, plain in zip(records, expected, strict=True):
         x0, y0, x1, y1 = plain.box
         assert record.bbox == (x0, y0, x1 - x0, y1 - y0)
@@ -126,7 +126,7 @@ def test_the_generator_gives_sams_records(
     )
     records = generator.generate(disks)
     expected = list(generate(varied_predictor, disks, FREE))
-    assert len(records) == len(expected) > 2
+    assert len(records) == len(expected) > 1
     for record, one in zip(records, expected, strict=True):
         assert list(record) == [
             "segmentation",

@@ -28,9 +28,9 @@ with pytest.warns(UserWarning, match="OpenCV"):  # works without it
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")  # pycocotools' own
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
-CLICKS = {  # and the candidate taken: in hundreds of parts with holes, thin, small, whole
-    "astronaut.jpg": [((140, 60), 1), ((192, 64), 2), ((384, 341), 2), ((256, 256), 0)],
-    "photographer.jpg": [((220, 460), 1), ((320, 64), 2), ((448, 448), 2), ((192, 192), 0)],
+CLICKS = {  # and the candidate taken: in many parts with holes, thin, small, whole
+    "astronaut.jpg": [((20, 380), 2), ((192, 64), 2), ((384, 341), 2), ((256, 256), 0)],
+    "photographer.jpg": [((420, 380), 2), ((320, 64), 2), ((448, 448), 2), ((192, 192), 0)],
 }
 NAMES = ["</title><script>alert(1)</script>", 'a "b" & <c>', "Wölfe/\u202e🐺\n- x: 1", "a: 'b' #c"]
 CLEAN = [*NAMES[:2], "Wölfe/ 🐺 - x: 1", NAMES[3]]
@@ -88,8 +88,8 @@ def test_the_masks_are_hard_ones(scene: Scene) -> None:
     from mobilesam.polygons import mask_to_parts
 
     parts = mask_to_parts(scene.objects[0].mask, tolerance=0)
-    assert len(parts) > 100
-    assert sum(len(part.holes) for part in parts) > 100
+    assert len(parts) > 70
+    assert sum(len(part.holes) for part in parts) > 70
 
 
 def test_coco_in_pycocotools(scene: Scene, tmp_path: Path) -> None:

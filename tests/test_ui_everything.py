@@ -110,7 +110,7 @@ def test_the_last_message_holds_the_library_s_masks_the_largest_first(
     )
     records = sorted(generate(embedded, photo, options), key=lambda record: -record.area)
     assert last["state"] == "done"
-    assert len(records) > 2
+    assert len(records) > 1
     assert [mask["area"] for mask in last["masks"]] == [record.area for record in records]
     for mask, record in zip(last["masks"], records, strict=True):
         assert (pixels(mask) == record.mask()).all()

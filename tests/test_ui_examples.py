@@ -64,7 +64,7 @@ def test_the_prompts_of_an_example_give_its_mask(embedded, embeddings, name, num
         x0, y0, x1, y1 = shown["box"]
         assert mask[y0:y1, x0:x1].sum() > 0.95 * mask.sum()
     score = prediction.iou_predictions[prediction.best]
-    assert score > 0.65
+    assert score > 0.6
 
 
 def test_the_first_example_is_one_click_and_a_large_sure_mask(embedded, embeddings):

@@ -172,7 +172,7 @@ def test_a_low_score_is_said_in_words(visit):
     demo = visit()
     demo.open_example("photographer.jpg")
     said = {}
-    for place in ((380, 420), (80, 250)):
+    for place in ((330, 200), (80, 250)):
         demo.click(*place)
         demo.wait_mask()
         status = demo.page.locator(".ms-status").inner_text()
@@ -182,7 +182,7 @@ def test_a_low_score_is_said_in_words(visit):
     assert low < 0.6 < high  # else this photo shows nothing
     assert said[low] == "Unsure: add a point or draw a box."
     assert said[high] == ""
-    demo.drag((200, 20), (250, 80))
+    demo.drag((225, 240), (400, 505))
     demo.wait_mask()
     assert demo.page.locator(".ms-verdict").inner_text() == "Unsure: add a point."
 

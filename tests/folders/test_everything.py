@@ -15,6 +15,7 @@ from mobilesam import rle
 from mobilesam.everything import EverythingOptions, generate
 from mobilesam.folders.commands import EVERYTHING_HELP
 from tests.conftest import Run, disk_photo
+from tests.processes import ROOT
 
 pytestmark = pytest.mark.usefixtures("empty_machine")
 
@@ -138,11 +139,9 @@ def test_help_shows_every_option_with_the_librarys_default(run: Run) -> None:
 
 
 def test_our_own_model_gets_the_thresholds_that_suit_it(run: Run, tmp_path: Path) -> None:
-    photo, _ = disk_photo(120, 160, (70, 60), 35)
-    Image.fromarray(photo).save(tmp_path / "disk.png")
-    words = ("everything", tmp_path / "disk.png", "--model", "embedded", "--points-per-side", "4")
+    photo = ROOT / "examples" / "photographer.jpg"
+    words = ("everything", photo, "--model", "embedded", "--points-per-side", "4")
     _, own, _ = run(*words, "--out", tmp_path / "own")
-    strict = ("--pred-iou-thresh", "0.99", "--stability-score-thresh", "0.99")
+    strict = ("--pred-iou-thresh", "0.88", "--stability-score-thresh", "0.95")  # SAM's
     _, sam, _ = run(*words, *strict, "--out", tmp_path / "strict")
-    assert json.loads(own)["objects"] >= 1
-    assert json.loads(sam)["objects"] == 0
+    assert json.loads(own)["objects"] > json.loads(sam)["objects"]
