@@ -316,5 +316,6 @@ def test_the_command_takes_no_file_for_an_option(demo, tmp_path):
     demo.wait_mask()
     demo.page.get_by_text("Python and command line").click()
     command = demo.page.locator(".ms-code code").nth(1)
+    command.filter(has_text="segment").wait_for()  # the lines are written once it is open
     assert command.inner_text().startswith("python -m mobilesam segment ./-x.png --model ")
     assert command.inner_text().endswith(" --out ./-x.mask.png")
