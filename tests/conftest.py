@@ -26,24 +26,23 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # else ONNX Runtime reports
 # kernel could not deliver one once OpenVINO had been used here, and ended the process instead.
 signal_handling._SIGCHLD_handler_set = True  # says that the handler is there already
 Run = Callable[..., tuple[int, str, str]]
-TOGETHER = ("tests/browser/", "tests/test_api")  # modules that share a server
+SHARE_A_SERVER = "tests/test_api"  # how the names of those modules begin
 EMBEDDED_FILE = MODELS["embedded"].shipped_file
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the browser's tests be the last: they measure times, and want the machine for them."""
+    """Let the browser's tests be the last: they wait for a page, and want the machine for it."""
     items.sort(key=lambda item: item.nodeid.startswith("tests/browser/"))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Give each process of `pytest -n 2` whole modules, in their order, the browser's at once."""
+    """Give each process of `pytest -n 2` whole modules, in their order."""
     from xdist.scheduler import LoadScopeScheduling
 
     class WholeModules(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            shared = next((start for start in TOGETHER if nodeid.startswith(start)), None)
-            return shared or nodeid.split("::")[0]
+            return SHARE_A_SERVER if nodeid.startswith(SHARE_A_SERVER) else nodeid.split("::")[0]
 
     config.option.loadscopereorder = False
     return WholeModules(config, log)

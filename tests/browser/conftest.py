@@ -1,7 +1,8 @@
-"""A really running demo and a headless Chromium, once for all browser tests."""
+"""A really running demo and a headless Chromium, once for each process of the tests."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -46,10 +47,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("browser")
 
 
-@pytest.fixture(scope="session", autouse=True)
-def all_cores() -> None:
-    """Let servers started from now on use all cores: no other tests run any more."""
-    os.environ.pop("OMP_NUM_THREADS", None)
+@pytest.fixture(scope="session")
+def machine_lock(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file that the processes of one test run have in common."""
+    folder = tmp_path_factory.getbasetemp()
+    return (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "machine.lock"
+
+
+@pytest.fixture(autouse=True)
+def machine(request: pytest.FixtureRequest, machine_lock: Path) -> Iterator[None]:
+    """Let a test marked `alone` wait until no other browser test runs, and others wait for it."""
+    alone = request.node.get_closest_marker("alone")
+    with machine_lock.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
+from playwright.sync_api import expect
 
 from mobilesam.registry import MODELS
 from tests.browser.demo_page import DemoPage
@@ -333,8 +334,8 @@ def test_what_the_server_refuses_is_said(open_tab):
         start.press("Enter")
         tab.wait_said("The server did not take that; please try again in a moment.", 10_000)
         tab.page.unroute(address)
-        assert start.is_enabled()
-        assert stop.is_disabled()
+        expect(start).to_be_enabled()
+        expect(stop).to_be_disabled()
         tab.wait_focused("ms-compare-start")
     tab.demo.forgive("500")
     tab.press("start")

@@ -1,4 +1,4 @@
-"""The everything tab: searching, looking, sorting, choosing, cancelling; mouse, keyboard, touch."""
+"""The everything tab: searching, looking, sorting, choosing, cancelling, with the mouse."""
 
 from __future__ import annotations
 
@@ -10,66 +10,11 @@ import numpy as np
 import pytest
 
 from mobilesam import Predictor, load_model
-from tests.browser.demo_page import DemoPage, iou
+from tests.browser.demo_page import iou
+from tests.browser.everything_tab import EverythingTab
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 CLICKS = 6  # of a second visitor
-
-
-class EverythingTab:
-    """The tab of one visitor's page."""
-
-    def __init__(self, demo: DemoPage, example: str) -> None:
-        self.demo, self.page = demo, demo.page
-        demo.open_example(example)
-        self.show()
-
-    def show(self, name: str = "everything") -> None:
-        self.page.locator(f"[role=tab][data-tab={name}]").click()
-
-    def choose(self, density: int = 16, fast: bool = True, **thresholds: float) -> None:
-        self.page.get_by_role("radio", name=f"{density}×{density}").check()
-        self.page.get_by_role("radio", name="Fast" if fast else "Exact").check()
-        for name, value in thresholds.items():
-            slider = self.page.get_by_role("slider", name=name.replace("_", " "), exact=True)
-            slider.fill(str(value))
-
-    def start(self) -> None:
-        self.page.get_by_role("button", name="Find everything").click()
-
-    def wait_done(self) -> None:
-        self.page.wait_for_selector(".ms[data-everything=done]")
-
-    def search(self, **options) -> None:
-        self.choose(**options)
-        self.start()
-        self.wait_done()
-
-    @property
-    def count(self) -> int:
-        return int(self.demo.data("found"))
-
-    @property
-    def status(self) -> str:
-        return self.page.locator(".ms-found-status").inner_text()
-
-    @property
-    def rows(self):
-        return self.page.locator(".ms-found-box tbody tr")
-
-    def column(self, number: int) -> list[float]:
-        """The numbers of a column of the table, from the top; of the area its pixels."""
-        cells = self.rows.locator(f"td:nth-child({number})").all_inner_texts()
-        return [float(text.removesuffix(" px").split()[-1].replace(",", "")) for text in cells]
-
-    def spot_of_lit(self) -> None:
-        """Move the mouse over the photo until it shows a mask alone."""
-        width, height = self.demo.photo_size
-        for x, y in [(0.5, 0.5), (0.4, 0.6), (0.6, 0.4), (0.3, 0.5), (0.5, 0.8)]:
-            self.page.mouse.move(*self.demo.screen(width * x, height * y))
-            if self.demo.data("lit"):
-                return
-        raise AssertionError("no mask under any of five spots")
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +61,7 @@ def test_masks_appear_while_the_search_goes_on_and_are_sorted(demo):
     assert now == places  # nothing has jumped
 
 
+@pytest.mark.alone
 def test_looking_at_masks_asks_the_server_nothing(demo):
     tab = EverythingTab(demo, "rocket.jpg")
     tab.search(fast=False, Predicted_IoU=0.2, Stability=0.3)
@@ -231,6 +177,7 @@ def found_mask(predictor: Predictor, example: str, area: float) -> np.ndarray:
     return masks[0].mask()
 
 
+@pytest.mark.alone
 def test_a_search_can_be_cancelled_and_begun_again(demo):
     tab = EverythingTab(demo, "rocket.jpg")
     tab.choose(32, fast=False, Predicted_IoU=0.2, Stability=0.3)
@@ -266,121 +213,7 @@ def test_nothing_found_is_said_and_another_photo_starts_anew(demo):
     assert tab.rows.count() == 0
 
 
-def test_the_whole_flow_by_keyboard(demo):
-    EverythingTab(demo, "photographer.jpg").show("segment")
-    keys, page = demo.page.keyboard, demo.page
-    focused = "() => document.activeElement.textContent.trim()"
-
-    def tab_to(wanted: str) -> None:
-        for _ in range(60):
-            if page.evaluate(focused).startswith(wanted):
-                return
-            keys.press("Tab")
-        raise AssertionError(f"no way to {wanted}")
-
-    page.locator("[role=tab][data-tab=segment]").focus()
-    keys.press("ArrowRight")
-    assert demo.data("tab") == "everything"
-    tab_to("Find everything")
-    keys.press("Enter")
-    page.wait_for_selector(".ms[data-everything=done]")
-    assert page.evaluate(focused) == "Find everything"  # the focus is not lost
-    tab_to("IoU")
-    keys.press("Enter")
-    tab_to("Mask")
-    keys.press("Home")
-    first = demo.data("lit")
-    keys.press("ArrowDown")
-    assert demo.data("lit") not in ("", first)
-    keys.press("Home")
-    assert demo.data("lit") == first
-    keys.press("End")
-    keys.press("ArrowUp")
-    keys.press("Enter")
-    demo.wait_mask()
-    assert len(demo.objects) == 1
-    page.locator(".ms-stage").focus()
-    assert demo.data("lit") == ""
-    keys.press("ArrowLeft")
-    keys.press("ArrowLeft")
-    page.wait_for_function("() => document.querySelector('.ms').dataset.lit !== ''")
-    keys.press("Enter")
-    demo.wait_mask()
-    assert len(demo.objects) == 2
-
-
-def test_the_button_on_a_small_photo_works_by_keyboard(visit):
-    demo = visit(viewport={"width": 390, "height": 844})
-    tab = EverythingTab(demo, "cat.jpg")
-    button = demo.page.locator(".ms-tag button")
-    assert button.inner_text() == "Find everything"
-    button.focus()
-    demo.page.keyboard.press("Enter")
-    tab.wait_done()
-    assert tab.count > 0
-
-
-def test_a_finger_shows_a_mask_first_and_then_takes_it(visit):
-    demo = visit(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
-    tab = EverythingTab(demo, "photographer.jpg")
-    page = demo.page
-    page.locator(".ms-tag").get_by_role("button", name="Find everything").tap()
-    tab.wait_done()
-    assert page.locator(".ms-tag").is_hidden()
-    page.locator(".ms-stage").scroll_into_view_if_needed()
-    page.touchscreen.tap(*demo.screen(150, 250))
-    assert demo.data("lit") != ""
-    assert demo.objects == []
-    tag = page.locator(".ms-tag")
-    tag.get_by_role("button", name="Make it an object").tap()
-    demo.wait_mask()
-    assert len(demo.objects) == 1
-    assert "✓ An object now: Object 1" in tag.inner_text()  # the panel is out of sight
-    tag.get_by_role("button", name="Remove").tap()
-    assert demo.objects == []
-    tag.get_by_role("button", name="Make it an object").tap()
-    demo.wait_mask()
-    assert len(demo.objects) == 1
-    taken = demo.data("lit")
-    row = demo.page.locator(f"[data-mask]:not([data-mask='{taken}'])").first
-    row.tap()
-    assert demo.data("lit") == row.get_attribute("data-mask")
-    assert len(demo.objects) == 1
-    row.tap()
-    demo.wait_mask()
-    assert len(demo.objects) == 2
-    assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
-
-
-def test_leaving_the_zoomed_photo_shows_all_masks_again(demo):
-    tab = EverythingTab(demo, "photographer.jpg")
-    tab.search(density=8)
-    for _ in range(4):
-        demo.action("zoom-in")
-    tab.spot_of_lit()
-    assert demo.data("lit") != ""
-    demo.page.mouse.move(5, 5)
-    demo.page.wait_for_function("() => document.querySelector('.ms').dataset.lit === ''")
-
-
-def test_a_finger_takes_a_mask_of_the_zoomed_photo(visit):
-    demo = visit(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
-    tab = EverythingTab(demo, "photographer.jpg")
-    demo.page.locator(".ms-tag").get_by_role("button", name="Find everything").tap()
-    tab.wait_done()
-    demo.page.evaluate("() => document.querySelector('[data-action=zoom-in]').click()")
-    demo.page.evaluate("() => document.querySelector('[data-action=zoom-in]').click()")
-    demo.page.locator(".ms-stage").scroll_into_view_if_needed()
-    place = demo.screen(200, 250)
-    demo.page.touchscreen.tap(*place)
-    demo.page.wait_for_timeout(100)
-    lit = demo.data("lit")
-    assert lit != ""
-    demo.page.touchscreen.tap(*place)
-    demo.wait_mask()
-    assert len(demo.objects) == 1
-
-
+@pytest.mark.alone
 def test_another_visitor_s_click_is_answered_during_a_search(visit):
     tab = EverythingTab(visit(), "rocket.jpg")
     other = visit()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import statistics
 from itertools import pairwise
 
+import pytest
+
 from mobilesam.ui.demo import EXAMPLES_FOLDER
 from mobilesam.ui.examples import find_examples
 
@@ -100,6 +102,7 @@ def scale_of(demo):
     return float(demo.page.locator(".ms-stage").get_attribute("data-transform").split()[0])
 
 
+@pytest.mark.alone
 def test_the_first_click_on_an_example_is_answered_at_once(visit):
     times_ms = []
     for name in list(EXAMPLES)[:4]:

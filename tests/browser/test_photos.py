@@ -40,6 +40,7 @@ def test_a_rotated_phone_photo_has_its_mask_where_clicked(demo, tmp_path):
     assert iou(mask, result.mask(result.best)) >= 0.999
 
 
+@pytest.mark.alone
 def test_a_12_megapixel_photo_is_as_quick_as_a_small_one(visit, tmp_path):
     def paint_ms(page: DemoPage, across: float) -> float:
         width, height = page.photo_size

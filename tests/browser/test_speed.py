@@ -11,6 +11,7 @@ from tests.browser.pictures import large_photo
 MOST_MS_OVER_DECODER = 150
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("others", [0, 4])
 def test_a_click_on_12_megapixels_is_painted_soon_after_it_is_decoded(demo, tmp_path, others):
     path = tmp_path / "large.jpg"
