@@ -22,19 +22,18 @@ function createPanel(parts, view, prompts, page) {
 
   function showStatus() {
     const { facts } = page;
-    const pieces = [facts.modelTitle];
-    if (facts.encodeMs != null) pieces.push(`encoded in ${timeText(facts.encodeMs)}`);
     const object = prompts.current;
-    const mask = prompts.maskOf(object);
-    if (mask && !facts.isStale) {
+    const mask = facts.isStale ? null : prompts.maskOf(object);
+    const ofModel = [facts.modelTitle];
+    if (facts.encodeMs != null) ofModel.push(`encoded in ${timeText(facts.encodeMs)}`);
+    if (mask) ofModel.push(`decoded in ${timeText(object.result.decodeMs)}`);
+    const ofMask = [];
+    if (mask) {
       const share = mask.area / (view.photo.width * view.photo.height);
-      pieces.push(
-        `decoded in ${timeText(object.result.decodeMs)}`,
-        `area ${countText(mask.area)} px (${percentText(share)})`,
-        `score ${scoreText(mask.score)}`,
-      );
+      ofMask.push(`area ${countText(mask.area)} px (${percentText(share)})`, `score ${scoreText(mask.score)}`);
     }
-    parts.status.replaceChildren(...pieces.filter(Boolean).map((piece) => make("span", {}, piece)));
+    const [model, numbers] = [ofModel, ofMask].map((pieces) => pieces.filter(Boolean).map((piece) => make("span", {}, piece)));
+    parts.status.replaceChildren(make("span", { class: "ms-of-model" }, ...model), make("span", { class: "ms-of-mask" }, ...numbers));
   }
 
   function showList() {
