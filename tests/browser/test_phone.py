@@ -4,12 +4,32 @@ from __future__ import annotations
 
 import pytest
 
+from tests.browser.pictures import disc
+
 UPRIGHT = {
     "viewport": {"width": 390, "height": 844},
     "device_scale_factor": 2,
     "is_mobile": True,
     "has_touch": True,
 }
+
+
+def bounds(demo, selector):
+    box = demo.page.locator(selector).bounding_box()
+    return box["x"], box["y"], box["x"] + box["width"], box["y"] + box["height"]
+
+
+@pytest.fixture
+def photo(tmp_path):
+    path = tmp_path / "a name as cameras and people give them, &c., with some more of it.png"
+    disc((320, 240), (160, 120), 60).save(path)
+    return path
+
+
+def tap_disc(demo, photo):
+    demo.open_file(photo)
+    demo.page.touchscreen.tap(*demo.screen(160, 120))
+    demo.wait_mask()
 
 
 @pytest.mark.parametrize("width", [390, 360, 320])
@@ -27,3 +47,29 @@ def test_the_numbers_of_a_mask_stand_in_two_lines_beside_the_zoom(visit, width):
     if width >= 360:
         tools = demo.page.locator(".ms-toolbar > div")
         assert tools.nth(1).bounding_box()["y"] < tools.nth(2).bounding_box()["y"] + 10
+
+
+def test_a_message_with_a_button_leaves_the_photo_in_sight(visit, photo):
+    demo = visit(**UPRIGHT)
+    tap_disc(demo, photo)
+    demo.open_example("cat.jpg", keep_objects=True)
+    assert demo.notice.startswith("a name as cameras and pe…")
+    _, top, _, bottom = bounds(demo, ".ms-notice")
+    _, stage_top, _, stage_bottom = bounds(demo, ".ms-stage")
+    assert top >= stage_top and bottom - top < (stage_bottom - stage_top) / 2
+    for button in demo.page.locator(".ms-notice button").all():
+        box = button.bounding_box()
+        assert box["x"] >= 12 and box["x"] + box["width"] <= 378 and box["height"] >= 44
+
+
+def test_a_message_is_seen_while_the_photo_is_scrolled_away(visit, photo):
+    demo = visit(**UPRIGHT)
+    tap_disc(demo, photo)
+    demo.page.locator("[data-action=share]").tap()
+    demo.page.get_by_text("your photo stays here").first.wait_for()
+    assert bounds(demo, ".ms-stage")[3] < 200
+    left, top, right, bottom = bounds(demo, ".ms-notice")
+    assert min(left, top) >= 0 and right <= 390 and bottom <= 844
+    demo.page.evaluate("scrollTo(0, 0)")
+    demo.page.wait_for_function("!document.querySelector('.ms-afar')")
+    assert bounds(demo, ".ms-notice")[1] >= bounds(demo, ".ms-stage")[1]

@@ -5,7 +5,7 @@ function attachFiles(parts, page) {
     const [file, ...others] = [...(files || [])].filter(Boolean);
     if (!file) return;
     page.open({ file });
-    if (others.length && parts.notice.hidden) page.say(`Only ${file.name} is opened, the first of ${others.length + 1} files.`, "open");
+    if (others.length && parts.notice.hidden) page.say(`Only ${shortName(file.name)} is opened, the first of ${others.length + 1} files.`, "open");
   }
 
   function hasFiles(event) {

@@ -93,3 +93,9 @@ function timeText(milliseconds) {
     ? `${(milliseconds / 1000).toFixed(1)} s`
     : `${Math.round(milliseconds)} ms`;
 }
+
+// A file's name in a sentence, without its middle where it is long.
+function shortName(name) {
+  const letters = [...name];
+  return letters.length > 40 ? `${letters.slice(0, 24).join("")}…${letters.slice(-12).join("")}` : name;
+}

@@ -65,7 +65,7 @@ function createKeeping(parts, sharing, page) {
 
   function offerBack() {
     if (!aside) return;
-    const { name } = aside.file;
+    const name = shortName(aside.file.name);
     const what = aside.key === photo?.key ? `The objects that ${name} had` : `${name} and its objects`;
     page.sayToo(`${what} are set aside.`, "aside");
   }
@@ -86,7 +86,7 @@ function createKeeping(parts, sharing, page) {
     if (other) aside = { ...kept.aside, file: other };
     if (kept.settings) page.restore(kept.settings); // an older version of this page kept none
     sharing.resume(kept, file);
-    if (kept.newcomer) page.say(`${kept.newcomer} was not open yet when this page was loaded again; please open it once more.`, "open");
+    if (kept.newcomer) page.say(`${shortName(kept.newcomer)} was not open yet when this page was loaded again; please open it once more.`, "open");
   }
 
   addEventListener("pagehide", keep);

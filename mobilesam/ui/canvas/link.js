@@ -88,7 +88,7 @@ function createLink({ props, trigger, upload, watch }, prompts, results, page) {
         extra.image = await uploaded(source.file);
       } catch {
         if (opening?.token === token) {
-          failOpening(`${source.file.name} could not be uploaded; check the connection and try again.`);
+          failOpening(`${shortName(source.file.name)} could not be uploaded; check the connection and try again.`);
         }
         return;
       }
@@ -107,10 +107,11 @@ function createLink({ props, trigger, upload, watch }, prompts, results, page) {
   }
 
   function fileRefusal(file) {
-    if (file.size === 0) return `${file.name} is empty (0 bytes); choose another picture.`;
+    const name = shortName(file.name);
+    if (file.size === 0) return `${name} is empty (0 bytes); choose another picture.`;
     if (file.size > MAX_FILE_BYTES) {
       const megabytes = (file.size / 1e6).toFixed(0);
-      return `${file.name} has ${megabytes} MB; at most 20 MB can be taken.`;
+      return `${name} has ${megabytes} MB; at most 20 MB can be taken.`;
     }
     return "";
   }

@@ -10,6 +10,7 @@ const view = createView(parts, prompts, look);
 const facts = { modelTitle: "", modelSource: "", encodeMs: null, isStale: false };
 
 const page = {
+  ...createNotice(parts),
   tool: "include",
   tab: "segment",
   isPenNear: false,
@@ -53,25 +54,6 @@ const page = {
   revealStage() {
     const { top, bottom } = parts.stage.getBoundingClientRect();
     if (top < 0 || bottom > innerHeight) parts.toolbar.scrollIntoView({ block: "start" });
-  },
-  // Show a sentence over the photo. `kind` (open, ask, limit, save, share, link, aside, offline) says what
-  // it is about: an answer of another kind leaves it there. With "aside" stands a button back.
-  say(text, kind = "") {
-    const hadFocus = parts.notice.contains(document.activeElement);
-    parts.back.hidden = kind !== "aside";
-    parts.notice.hidden = !text;
-    if (hadFocus && !text) parts.stage.focus({ preventScroll: true });
-    parts.notice.dataset.kind = kind;
-    parts.noticeText.textContent = text || "";
-  },
-  // A second sentence, after one about the photo or a link; the button back stays.
-  sayToo(text, kind = "share") {
-    const { hidden, dataset } = parts.notice;
-    if (hidden || !["open", "share", "link", "aside"].includes(dataset.kind)) return this.say(text, kind);
-    this.say(`${parts.noticeText.textContent} ${text}`, dataset.kind === "aside" ? "aside" : kind);
-  },
-  unsay(kind) {
-    if (parts.notice.dataset.kind === kind) this.say("");
   },
   // Screen readers say nothing when the text stays the same: a space makes it another one.
   announce(text) {
