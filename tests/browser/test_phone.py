@@ -73,3 +73,17 @@ def test_a_message_is_seen_while_the_photo_is_scrolled_away(visit, photo):
     demo.page.evaluate("scrollTo(0, 0)")
     demo.page.wait_for_function("!document.querySelector('.ms-afar')")
     assert bounds(demo, ".ms-notice")[1] >= bounds(demo, ".ms-stage")[1]
+
+
+def test_a_phone_held_sideways_has_the_whole_photo_on_its_screen(visit):
+    demo = visit(**{**UPRIGHT, "viewport": {"width": 844, "height": 390}}, keep_objects=True)
+    assert demo.page.evaluate("scrollY") == 0
+    assert bounds(demo, ".ms-stage")[3] <= 390
+
+
+def test_the_page_opens_at_its_top_in_a_low_window(visit, photo):
+    demo = visit(viewport={"width": 640, "height": 430})
+    assert demo.page.evaluate("scrollY") == 0
+    demo.open_file(photo)  # one of the visitor's own is brought into sight
+    assert demo.page.evaluate("scrollY") > 0
+    assert bounds(demo, ".ms-toolbar")[1] >= 0

@@ -101,7 +101,7 @@ function createLink({ props, trigger, upload, watch }, prompts, results, page) {
     if (!page.isOpening) stateBefore = page.state;
     page.setState("opening");
     page.setBusy("Opening…");
-    page.revealStage();
+    if (picture) page.revealStage(); // a visitor who has just come sees the title, too
     opens.start(() => attempt(source, keepsPrompts));
     send("open_picture", extra);
   }
