@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 MAX_IMAGE_PIXELS = 50_000_000  # of a file: a 12 MP phone photo four times over
 MAX_16_BIT = 65535.0
+SENSOR_MAXIMA = (255.0, 1023.0, 4095.0, 16383.0, MAX_16_BIT)  # 8, 10, 12, 14 and 16 bits
 ROWS_AT_A_TIME = 256  # of a deep picture on its way to 8 bits: bounds the memory that takes
 LOW_RES_STRIDE = 4  # px of the input frame per cell of the low-res logits
 EXIF_ORIENTATION = 0x0112
@@ -31,8 +32,9 @@ Size = tuple[int, int]
 def read_image(image: str | Path | Image.Image | np.ndarray) -> np.ndarray:
     """Read any picture as upright RGB.
 
-    EXIF rotation is applied, transparency is laid over white, 16-bit values are scaled to 8, of
-    an animation the first frame is taken.
+    EXIF rotation is applied, transparency is laid over white, of an animation the first frame is
+    taken. 16-bit values are scaled to 8; where none needs more than 10, 12 or 14 bits, as
+    microscopes give them, those are.
 
     Args:
         image: A path, a PIL image in any mode, or an (H, W, 3) uint8 RGB array.
@@ -159,7 +161,7 @@ def _to_8_bit(image: Image.Image, name: str) -> Image.Image:
     if not np.isfinite((low, high)).all():  # a single NaN makes both NaN
         raise ValueError(f"{name} holds NaN or infinity; replace them by finite numbers.")
     if image.mode.startswith("I") and low >= 0 and high <= MAX_16_BIT:
-        low, high = 0.0, MAX_16_BIT if high > 255 or image.mode != "I" else 255.0
+        low, high = 0.0, next(maximum for maximum in SENSOR_MAXIMA if high <= maximum)
     scale = 255 / max(high - low, 1e-12)
     out = np.empty(values.shape, np.uint8)
     for start in range(0, len(values), ROWS_AT_A_TIME):

@@ -100,6 +100,14 @@ def test_16_bit_is_scaled(tmp_path: Path) -> None:
     assert read_image(path)[0, :, 0].tolist() == [0, 128, 255]
 
 
+@pytest.mark.parametrize("bits", [8, 10, 12, 14])
+def test_what_a_sensor_gave_in_16_bits_is_not_black(tmp_path: Path, bits: int) -> None:
+    values = np.array([[0, 2 ** (bits - 1), 2**bits - 1]], np.uint16)
+    for name in ("deep.png", "deep.tif"):
+        Image.fromarray(values).save(tmp_path / name)
+        assert read_image(tmp_path / name)[0, :, 0].tolist() == [0, 128, 255]
+
+
 def test_floats_are_scaled_to_their_own_range() -> None:
     values = np.array([[-1.0, 0.0, 1.0]], np.float32)
     assert read_image(Image.fromarray(values))[0, :, 0].tolist() == [0, 128, 255]
