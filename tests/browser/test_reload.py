@@ -137,6 +137,29 @@ def test_an_own_photo_with_objects_waits_while_examples_are_looked_at(demo, phot
     assert kept == 1
 
 
+def test_an_own_photo_comes_back_with_empty_objects_and_the_steps_of_undo(demo, photo):
+    objects, _ = own_work(demo, photo)
+    demo.action("new-object")
+    demo.page.locator(".ms-swatch[data-color='#d55e00']").click()
+    with_empty = without_ids(demo.objects)
+    assert len(with_empty) == 3
+    demo.open_example("cat.jpg")
+    demo.click(200, 200)
+    demo.wait_mask()
+    gone_back(demo, photo.name)
+    assert without_ids(demo.objects) == with_empty
+    for _ in range(3):  # colour, new object, name
+        demo.action("undo")
+    assert [one["name"] for one in demo.objects] == ["Object 1", "Object 2"]
+    demo.action("redo")
+    demo.wait_mask()
+    assert without_ids(demo.objects) == objects
+    for _ in range(10):
+        demo.page.keyboard.press("Control+z")
+    assert demo.objects == []
+    assert demo.page.locator("[data-action=undo]").get_attribute("aria-disabled") == "true"
+
+
 def test_a_link_sets_an_own_photo_with_objects_aside(demo, photo):
     objects, _ = own_work(demo, photo)
     follow = "(link) => { location.hash = link; }"

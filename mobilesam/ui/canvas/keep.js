@@ -9,7 +9,7 @@ const KEEP_PHOTO_MS = 24 * 3600 * 1000;
 
 function createKeeping(parts, sharing, page) {
   let photo = null; // { file, key }: a photo of the visitor's own, and its place in the database
-  let aside = null; // { file, key, hash }: another one that can be gone back to, its objects as a link
+  let aside = null; // { file, key, hash, history }: another one that can be gone back to, its objects as a link and with every step
   let timer = 0;
 
   function changed() {
@@ -35,7 +35,7 @@ function createKeeping(parts, sharing, page) {
   // A photo is on the screen; `work`: the objects of the visitor's own before it, null without any.
   function showing({ file = null }, work) {
     const before = [photo, aside];
-    if (work) aside = { ...photo, hash: work };
+    if (work) aside = { ...photo, ...work };
     else if (file && file === aside?.file) aside = null;
     if (!file || file !== photo?.file) photo = file && { file, key: Date.now() + Math.random() };
     store(before);
@@ -45,7 +45,7 @@ function createKeeping(parts, sharing, page) {
   function setAside(work) {
     if (!work) return;
     const before = [photo, aside];
-    aside = { ...photo, hash: work };
+    aside = { ...photo, ...work };
     store(before);
     offerBack();
   }
@@ -71,7 +71,7 @@ function createKeeping(parts, sharing, page) {
   }
 
   function goBack() {
-    sharing.resume({ ...readLink(aside.hash), isPreset: false }, aside.file);
+    sharing.resume({ ...readLink(aside.hash), isPreset: false }, aside.file, aside.history);
   }
 
   // Bring back what was on the screen before the page was loaded again; another visit begins anew.

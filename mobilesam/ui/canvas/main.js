@@ -167,7 +167,7 @@ const page = {
       everything.pictureChanged();
       const given = sharing.objectsFor(source, photo);
       photo.hint = given.hint;
-      prompts.reset(given.objects, given.active, given.isPreset);
+      prompts.reset(given.objects, given.active, given.isPreset, given.history);
     }
     keeping.showing(source, work);
     if (!keepsPrompts) keeping.offerBack();

@@ -50,24 +50,11 @@ function createObjects(onChange) {
     }
   }
 
-  function freeColor() {
-    const taken = new Set(now.objects.map(({ color }) => color));
-    const free = COLORS.find(([color]) => !taken.has(color));
-    return (free || COLORS[now.objects.length % COLORS.length])[0];
-  }
-
-  // Objects of one name are one class in some files: each gets another.
-  function freeName() {
-    let number = now.objects.length + 1;
-    while (now.objects.some(({ name }) => name === `Object ${number}`)) number += 1;
-    return `Object ${number}`;
-  }
-
   function create(given = {}) {
     lastId += 1;
     const object = {
-      name: freeName(),
-      color: freeColor(),
+      name: freeName(now.objects),
+      color: freeColor(now.objects),
       hidden: false,
       points: [],
       box: null,
@@ -333,14 +320,23 @@ function createObjects(onChange) {
       forgetPictures();
       return changed("Redone.");
     },
+    // All of it for a photo that is set aside, but the masks: they can be asked for again.
+    history() {
+      const bare = (state) => ({ ...state, objects: state.objects.map((object) => ({ ...copyObject(object), result: null })) });
+      return { now: bare(now), past: past.map(bare), future: future.map(bare) };
+    },
     // A new photo with these objects, in wire form: nothing of the old one can be undone into it.
-    reset(wires = [], active = null, preset = false) {
+    // `history`: instead, what it was set aside with.
+    reset(wires = [], active = null, preset = false, history = null) {
       now = { objects: [], activeId: null, isPreset: false };
       past = [];
       future = [];
-      const ids = wires.slice(0, MAX_OBJECTS).map((wire) => create(fromWire(wire, (batches += 1))).id);
-      now.activeId = ids[active] ?? ids.at(-1) ?? null;
-      now.isPreset = preset && ids.length > 0;
+      if (history) ({ now, past, future } = history);
+      else {
+        const ids = wires.slice(0, MAX_OBJECTS).map((wire) => create(fromWire(wire, (batches += 1))).id);
+        now.activeId = ids[active] ?? ids.at(-1) ?? null;
+        now.isPreset = preset && ids.length > 0;
+      }
       refinement = NO_REFINEMENT;
       onChange(null);
     },

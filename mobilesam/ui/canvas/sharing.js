@@ -22,9 +22,11 @@ function createSharing(parts, view, prompts, page, examples) {
     return view.photo && !isUntouched ? { hash: hash(), isPreset: prompts.isPreset } : null;
   }
 
-  // The objects of the visitor's own photo, as a link; null where there are none that could be lost.
+  // The objects of the visitor's own photo, as a link, which outlives the page, and with every step;
+  // null where there are none that could be lost.
   function ownWork() {
-    return view.photo && !view.photo.isExample && prompts.hasAny ? hash() : null;
+    const isOwn = view.photo && !view.photo.isExample && prompts.hasAny;
+    return isOwn ? { hash: hash(), history: prompts.history() } : null;
   }
 
   async function copy() {
@@ -70,14 +72,14 @@ function createSharing(parts, view, prompts, page, examples) {
   }
 
   // As a link does, after the page was loaded again or to go back: with the visitor's own photo, if
-  // there was one.
-  function resume({ state, isPreset }, file) {
+  // there was one, and with its `history`, if that is here.
+  function resume({ state, isPreset }, file, history = null) {
     const { example } = state;
     const work = ownWork();
     page.setModel(state.model);
     if (isPreset && examples.some(({ name }) => name === example)) return page.open({ example });
     if (example !== null) return follow({ state });
-    pending = state;
+    pending = { ...state, history };
     if (file) return page.open({ file, work });
     openFirst("This page was loaded again and your photo could not be kept. Open it, and its objects are back.", "link");
   }
@@ -103,12 +105,12 @@ function createSharing(parts, view, prompts, page, examples) {
   function objectsFor({ example }, { width, height }) {
     const isMeant = pending && (pending.example ?? undefined) === example;
     if (isMeant && pending.size[0] === width && pending.size[1] === height) {
-      const { objects, active } = pending;
+      const { objects, active, history } = pending;
       const wasOwn = pending.example === null;
       pending = null;
       page.unsay("link");
       if (wasOwn) page.announce("The photo's objects are here.");
-      return { objects, active, isPreset: false };
+      return { objects, active, isPreset: false, history };
     }
     if (isMeant) {
       page.say(`This photo is ${width} × ${height}; the link's prompts are for one of ${pending.size.join(" × ")} and were not applied.`, "share");
@@ -119,7 +121,9 @@ function createSharing(parts, view, prompts, page, examples) {
 
   // The model that chose among a link's candidates is not here.
   function forgetChoices() {
-    if (pending) pending.objects = pending.objects.map((object) => ({ ...object, choices: [] }));
+    if (!pending) return;
+    const objects = pending.objects.map((object) => ({ ...object, choices: [] }));
+    pending = { ...pending, objects, history: null };
   }
 
   addEventListener("hashchange", () => {

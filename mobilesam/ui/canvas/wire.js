@@ -1,4 +1,4 @@
-// One object: how it is copied, what of it travels, and how it comes back. In wire form it goes to the
+// One object: how it is copied, what of it travels, how it comes back, and what a new one is called. In wire form it goes to the
 // server, into links, and comes with the examples.
 
 const NO_REFINEMENT = Object.freeze({ area: 0, smooth: 0, feather: 0 });
@@ -44,6 +44,19 @@ function fromWire(wire, batch) {
   });
   const { name, color, box } = wire;
   return { name, color, hidden: Boolean(wire.hidden), points, box, choices, refine: { ...NO_REFINEMENT, ...wire.refine } };
+}
+
+function freeColor(objects) {
+  const taken = new Set(objects.map(({ color }) => color));
+  const free = COLORS.find(([color]) => !taken.has(color));
+  return (free || COLORS[objects.length % COLORS.length])[0];
+}
+
+// Objects of one name are one class in some files: each gets another.
+function freeName(objects) {
+  let number = objects.length + 1;
+  while (objects.some(({ name }) => name === `Object ${number}`)) number += 1;
+  return `Object ${number}`;
 }
 
 function hasPrompts({ points, box }) {
