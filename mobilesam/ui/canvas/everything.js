@@ -5,6 +5,8 @@ const QUEUE_TOLD_MS = 1500; // then the visitor is told that others search befor
 const TURN_WAIT_MS = 60000; // without a word a search is asked for again: it may wait behind others
 const SEARCH_WAIT_MS = 20000; // the same, once it has begun
 const WAITING = "Waiting for the photo…";
+const OBJECT_NOW = "It is an object now; the Segment tab has it.";
+const OBJECT_NO_MORE = "It is no object any more.";
 const FEW_MASKS = 5; // with fewer the visitor is told how to get more
 
 function createEverything(parts, view, prompts, page, link) {
@@ -30,6 +32,7 @@ function createEverything(parts, view, prompts, page, link) {
   let lit = null; // the mask shown alone
   let pictures = []; // its shape and its outline
   let isPinned = false; // by a finger's tap: it stays when the finger leaves
+  let told = null; // the mask that has become an object or is none any more
   let model = null;
   let queueTimer = 0;
   const giveUp = () => end("The server does not answer; please try again.");
@@ -227,13 +230,15 @@ function createEverything(parts, view, prompts, page, link) {
       if (id === null) return page.tooManyObjects();
       mask.objectId = id;
     }
-    say("It is an object now; the Segment tab has it.");
+    told = mask;
+    say(OBJECT_NOW);
     objectsChanged();
   }
 
-  function giveUpObject({ objectId }) {
-    prompts.remove(objectId);
-    say("It is no object any more.");
+  function giveUpObject(mask) {
+    prompts.remove(mask.objectId);
+    told = mask;
+    say(OBJECT_NO_MORE);
   }
 
   // Objects come and go elsewhere, too: deleted, undone, redone.
@@ -242,6 +247,7 @@ function createEverything(parts, view, prompts, page, link) {
     const others = found.all.filter((mask) => mask.isObject !== isObject(mask));
     if (!others.length) return;
     for (const mask of others) mask.isObject = !mask.isObject;
+    if (others.includes(told)) status.textContent = told.isObject ? OBJECT_NOW : OBJECT_NO_MORE;
     found.paint();
     showAll();
     showTag();
