@@ -87,3 +87,10 @@ def test_the_page_opens_at_its_top_in_a_low_window(visit, photo):
     demo.open_file(photo)  # one of the visitor's own is brought into sight
     assert demo.page.evaluate("scrollY") > 0
     assert bounds(demo, ".ms-toolbar")[1] >= 0
+
+
+def test_the_compare_tab_names_no_keys_to_a_finger(visit):
+    demo = visit(**UPRIGHT)
+    demo.open_example("coffee.jpg", keep_objects=True)
+    demo.page.get_by_role("tab", name="Compare").tap()
+    demo.page.get_by_text("Another one: the list in the Segment tab.").wait_for()

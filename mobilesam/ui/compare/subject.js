@@ -7,8 +7,8 @@ function tellObject(objects, line) {
   if (!name) line.textContent = "No object is selected yet: click on the photo.";
   else if (rows.length === 1) line.textContent = `To be compared: ${name}.`;
   else {
-    line.textContent = `To be compared: object ${number} of ${rows.length}, ${name}. Another one: [ and ] on the photo, `
-      + "N for a new one, or the list in the Segment tab.";
+    const keys = matchMedia("(pointer: coarse)").matches ? "" : "[ and ] on the photo, N for a new one, or ";
+    line.textContent = `To be compared: object ${number} of ${rows.length}, ${name}. Another one: ${keys}the list in the Segment tab.`;
   }
 }
 
