@@ -137,6 +137,18 @@ def test_an_own_photo_with_objects_waits_while_examples_are_looked_at(demo, phot
     assert kept == 1
 
 
+def test_another_theme_from_gradio_s_settings_keeps_the_work(demo, photo):
+    objects, _ = own_work(demo, photo)
+    demo.page.get_by_role("button", name="Settings").click()
+    with demo.page.expect_navigation():
+        demo.page.get_by_text("Dark", exact=False).first.click()
+    demo.page.wait_for_selector(f'body.dark .ms[data-title="{photo.name}"][data-state=ready]')
+    demo.wait_mask()
+    assert without_ids(demo.objects) == objects
+    demo.start()  # an address that is typed begins anew
+    assert demo.data("title") == "raccoon.jpg"
+
+
 def test_an_own_photo_comes_back_with_empty_objects_and_the_steps_of_undo(demo, photo):
     objects, _ = own_work(demo, photo)
     demo.action("new-object")

@@ -77,7 +77,7 @@ function createKeeping(parts, sharing, page) {
   // Bring back what was on the screen before the page was loaded again; another visit begins anew.
   async function start() {
     const [visit] = performance.getEntriesByType("navigation");
-    const isAgain = visit?.type === "reload" || visit?.type === "back_forward";
+    const isAgain = visit?.type === "reload" || visit?.type === "back_forward" || cameFromItself();
     const kept = isAgain ? readKept() : null;
     if (!kept) return sharing.start();
     const file = kept.photo && (await inDatabase((photos) => photos.get(kept.photo)));
@@ -92,6 +92,11 @@ function createKeeping(parts, sharing, page) {
   addEventListener("pagehide", keep);
 
   return { changed, showing, setAside, offerBack, goBack, start };
+}
+
+// Gradio's settings load the page with another address: for a dark theme, or for a light one.
+function cameFromItself() {
+  return document.referrer.split(/[?#]/)[0] === location.origin + location.pathname;
 }
 
 function readKept() {
