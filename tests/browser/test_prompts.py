@@ -131,6 +131,15 @@ def test_a_stroke_along_something_is_points(coffee):
     assert {label for _, _, label in coffee.points} == {1}
 
 
+def test_a_short_stroke_has_each_pixel_once(coffee):
+    coffee.tool("sketch")
+    coffee.drag((340, 250), (400, 320))
+    coffee.wait_mask()
+    places = [(x, y) for x, y, _ in coffee.points]
+    assert len(places) >= 4
+    assert len(set(places)) == len(places)
+
+
 def test_undo_redo_and_clear(coffee):
     first, second = spot(coffee, 0.45, 0.5), spot(coffee, 0.6, 0.5)
     coffee.click(*first)

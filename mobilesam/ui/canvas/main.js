@@ -127,7 +127,8 @@ const page = {
     }
     const isShort = path.length < 3;
     const samples = isShort ? [inside[0]] : sampleStroke(inside, Math.min(STROKE_SAMPLES, inside.length));
-    if (!prompts.add(samples.map((position) => pixelAt(position, view.photo)), label)) tooMany();
+    const pixels = new Map(samples.map((sample) => pixelAt(sample, view.photo)).map((pixel) => [`${pixel.x},${pixel.y}`, pixel]));
+    if (!prompts.add([...pixels.values()], label)) tooMany(); // each pixel once
   },
   // A drag of a point, a handle or a slider ended.
   settle() {
