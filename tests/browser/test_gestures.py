@@ -57,6 +57,32 @@ def test_every_handle_of_a_box_at_the_photos_edge_can_be_taken(coffee):
     assert coffee.box == [0, 0, width, height]
 
 
+def test_escape_gives_up_what_is_drawn_or_moved(coffee):
+    mouse, keyboard = coffee.page.mouse, coffee.page.keyboard
+    for tool in ("include", "sketch", "box"):
+        coffee.tool(tool)
+        mouse.move(*coffee.screen(100, 100))
+        mouse.down()
+        mouse.move(*coffee.screen(300, 250), steps=4)
+        keyboard.press("Escape")
+        mouse.move(*coffee.screen(320, 270))
+        mouse.up()
+        assert coffee.objects == []
+    coffee.tool("include")
+    coffee.click(300, 200)
+    coffee.wait_mask()
+    coffee.page.wait_for_timeout(550)
+    mouse.move(*coffee.screen(300, 200))
+    mouse.down()
+    mouse.move(*coffee.screen(350, 250), steps=4)
+    assert coffee.points != [[300, 200, 1]]
+    keyboard.press("Escape")
+    mouse.move(*coffee.screen(380, 280))
+    mouse.up()
+    assert coffee.points == [[300, 200, 1]]
+    coffee.wait_mask()
+
+
 def test_a_pen_draws_a_box_and_excludes_by_holding(coffee):
     def pen(kind, x, y):
         coffee.page.evaluate(PEN, [kind, *coffee.screen(x, y)])

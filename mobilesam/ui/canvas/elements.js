@@ -77,7 +77,7 @@ const KEYS = [
   ["F2", "rename the selected object"],
   ["Ctrl + wheel", "zoom; pinch on a phone"],
   ["Right-click", "exclude; so do Shift-click and a long press"],
-  ["Escape", "give a box up; close a message"],
+  ["Escape", "give up a box, a stroke or a drag; close a message"],
   ["Click a point", "remove it; drag to move it"],
   ["The box", "drag its handles; ✕ removes it"],
 ];

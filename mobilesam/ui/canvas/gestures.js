@@ -188,6 +188,13 @@ function attachGestures(parts, view, prompts, page) {
     view.redraw("marks");
   }
 
+  // Escape: nothing is drawn, and what was moved is where it was.
+  function giveUp() {
+    const isMoved = gesture.moved && (gesture.kind === "point" || gesture.kind === "handle");
+    cancel();
+    if (isMoved) prompts.undo();
+  }
+
   function onCancel(event) {
     if (event.pointerId === penId) penId = null;
     pointers.delete(event.pointerId);
@@ -253,6 +260,7 @@ function attachGestures(parts, view, prompts, page) {
       spaceHeld = true;
       event.preventDefault();
     }
+    if (event.key === "Escape" && gesture) giveUp();
   });
   stage.addEventListener("keyup", (event) => {
     if (event.key === " ") spaceHeld = false;
