@@ -33,7 +33,7 @@ LAZY_COMMANDS = {  # what imports much: module, function that adds its parser, h
         "segment all objects of photos",
     ),
     "compare": (
-        "mobilesam.comparison.command",
+        "mobilesam.compare_command",
         "add_compare_parser",
         "let two models answer the same prompts",
     ),

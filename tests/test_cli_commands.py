@@ -119,8 +119,9 @@ def test_an_interrupted_command_ends_quietly(run: Run, monkeypatch: pytest.Monke
     assert run("models") == (130, "", "mobilesam: interrupted\n")
 
 
-@pytest.mark.parametrize("words", [["--help"], ["segment", "--help"]])
-def test_help_needs_no_torch(words: list[str]) -> None:
+@pytest.mark.parametrize("command", ["", "segment", "everything", "compare", "export"])
+def test_help_needs_no_torch(command: str) -> None:
+    words = [*command.split(), "--help"]
     code = f"""
 import sys, types
 package = types.ModuleType("mobilesam")
