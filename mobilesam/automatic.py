@@ -11,6 +11,7 @@ from mobilesam import rle
 from mobilesam.everything import EverythingOptions, MaskRecord, generate
 from mobilesam.modeling import Sam
 from mobilesam.predictor import Predictor
+from mobilesam.sam_api import SamPredictor
 
 OutputMode = Literal["binary_mask", "uncompressed_rle", "coco_rle"]
 
@@ -40,6 +41,12 @@ class SamAutomaticMaskGenerator:
             ``uncompressed_rle`` a dict with a list of run lengths, ``coco_rle`` with pycocotools'
             string.
 
+    Attributes:
+        predictor: A ``SamPredictor`` of the same model, free for prompts of one's own.
+        point_grids: Those given, or those that ``points_per_side`` came to. It and all other
+            arguments by their names, but ``points_per_side``, may be assigned as in SAM: they
+            hold from the next ``generate`` on.
+
     Raises:
         TypeError, ValueError: If an argument is wrong.
     """
@@ -61,26 +68,46 @@ class SamAutomaticMaskGenerator:
         min_mask_region_area: int = 0,
         output_mode: OutputMode = "binary_mask",
     ) -> None:
-        if output_mode not in get_args(OutputMode):
+        self.predictor = SamPredictor(model)
+        self.points_per_batch = points_per_batch
+        self.pred_iou_thresh = pred_iou_thresh
+        self.stability_score_thresh = stability_score_thresh
+        self.stability_score_offset = stability_score_offset
+        self.box_nms_thresh = box_nms_thresh
+        self.crop_n_layers = crop_n_layers
+        self.crop_nms_thresh = crop_nms_thresh
+        self.crop_overlap_ratio = crop_overlap_ratio
+        self.crop_n_points_downscale_factor = crop_n_points_downscale_factor
+        self.min_mask_region_area = min_mask_region_area
+        self.output_mode = output_mode
+        self.point_grids: Sequence[np.ndarray] = self._options(points_per_side, point_grids).grids()
+
+    def _options(
+        self, points_per_side: int | None, point_grids: Sequence[np.ndarray] | None
+    ) -> EverythingOptions:
+        """Check the attributes.
+
+        Raises:
+            TypeError, ValueError: If one is wrong.
+        """
+        if self.output_mode not in get_args(OutputMode):
             raise ValueError(
                 f"output_mode must be one of {', '.join(get_args(OutputMode))}; "
-                f"got {output_mode!r}."
+                f"got {self.output_mode!r}."
             )
-        self.predictor = Predictor(model)
-        self.output_mode = output_mode
-        self.options = EverythingOptions(
+        return EverythingOptions(
             points_per_side=points_per_side,
-            points_per_batch=points_per_batch,
-            pred_iou_thresh=pred_iou_thresh,
-            stability_score_thresh=stability_score_thresh,
-            stability_score_offset=stability_score_offset,
-            box_nms_thresh=box_nms_thresh,
-            crop_n_layers=crop_n_layers,
-            crop_nms_thresh=crop_nms_thresh,
-            crop_overlap_ratio=crop_overlap_ratio,
-            crop_n_points_downscale_factor=crop_n_points_downscale_factor,
+            points_per_batch=self.points_per_batch,
+            pred_iou_thresh=self.pred_iou_thresh,
+            stability_score_thresh=self.stability_score_thresh,
+            stability_score_offset=self.stability_score_offset,
+            box_nms_thresh=self.box_nms_thresh,
+            crop_n_layers=self.crop_n_layers,
+            crop_nms_thresh=self.crop_nms_thresh,
+            crop_overlap_ratio=self.crop_overlap_ratio,
+            crop_n_points_downscale_factor=self.crop_n_points_downscale_factor,
             point_grids=point_grids,
-            min_mask_region_area=min_mask_region_area,
+            min_mask_region_area=self.min_mask_region_area,
         )
 
     def generate(self, image: np.ndarray) -> list[dict[str, Any]]:
@@ -95,9 +122,12 @@ class SamAutomaticMaskGenerator:
             [[x, y]], and ``stability_score``.
 
         Raises:
-            TypeError, ValueError: If the image is not that.
+            TypeError, ValueError: If the image is not that, or an attribute was assigned that is
+                wrong.
         """
-        return [self._as_dict(record) for record in generate(self.predictor, image, self.options)]
+        options = self._options(None, self.point_grids)
+        predictor = Predictor(self.predictor.model)
+        return [self._as_dict(record) for record in generate(predictor, image, options)]
 
     def _as_dict(self, record: MaskRecord) -> dict[str, Any]:
         return {

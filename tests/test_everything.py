@@ -112,6 +112,38 @@ def compare_with_the_plain_way(
         assert record.area == np.count_nonzero(record.mask())
 
 
+def test_the_generators_attributes_are_sams(varied_predictor: Predictor, disks: np.ndarray) -> None:
+    generator = SamAutomaticMaskGenerator(varied_predictor.model, points_per_side=4)
+    assert generator.generate(disks) == []
+    assert [len(grid) for grid in generator.point_grids] == [16]
+    assert generator.crop_n_layers == 0
+    generator.pred_iou_thresh = generator.stability_score_thresh = 0
+    generator.box_nms_thresh = 1.0
+    generator.point_grids = [point_grid(2)]
+    records = generator.generate(disks)
+    expected = list(generate(varied_predictor, disks, replace(FREE, points_per_side=2)))
+    assert [record["bbox"] for record in records] == [list(one.bbox) for one in expected]
+    assert records
+    generator.output_mode = "coco_rle"
+    assert isinstance(generator.generate(disks)[0]["segmentation"]["counts"], str)
+    generator.output_mode = "png"
+    with pytest.raises(ValueError, match="output_mode must be one of"):
+        generator.generate(disks)
+    generator.output_mode, generator.points_per_batch = "binary_mask", 0
+    with pytest.raises(ValueError, match="points_per_batch must be at least 1; got 0"):
+        generator.generate(disks)
+
+
+def test_the_generators_predictor_answers_prompts(
+    varied_predictor: Predictor, disks: np.ndarray
+) -> None:
+    predictor = SamAutomaticMaskGenerator(varied_predictor.model).predictor
+    predictor.set_image(disks)
+    masks, _, _ = predictor.predict(np.array([[40, 45]]), np.array([1]))
+    expected = varied_predictor.predict(varied_predictor.encode(disks), [(40, 45)])
+    assert np.array_equal(masks, expected.masks)
+
+
 @pytest.mark.parametrize("mode", ["binary_mask", "uncompressed_rle", "coco_rle"])
 def test_the_generator_gives_sams_records(
     varied_predictor: Predictor, disks: np.ndarray, mode: str
@@ -329,7 +361,7 @@ def test_thresholds_that_nothing_reaches(
     options = replace(FREE, **{threshold: 1e9}, fast=fast, min_mask_region_area=10)
     assert list(generate(varied_predictor, grey, options)) == []
     generator = SamAutomaticMaskGenerator(varied_predictor.model, **{threshold: 1e9})
-    assert replace(generator.options, points_per_side=4).points_per_side == 4
+    assert getattr(generator, threshold) == 1e9
 
 
 def test_memory_does_not_grow_with_the_grid(
