@@ -258,9 +258,12 @@ class Predictor:
 
 
 def known_projections(model: Sam, embedding: ImageEmbedding) -> ImageProjections | None:
-    """Return an embedding's projections, unless training may have changed what made them."""
+    """Return an embedding's projections, unless the weights that made them may have changed."""
+    known = embedding.projections
+    if known is None or known.changes != model.changes:
+        return None
     trains = any(parameter.requires_grad for parameter in model.mask_decoder.parameters())
-    return None if trains else embedding.projections
+    return None if trains else known
 
 
 def _decode_in_parts(

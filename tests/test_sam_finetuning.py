@@ -249,3 +249,33 @@ def test_a_mask_of_another_picture_is_refused(small_model: Sam, photos: list) ->
     predictor.set_image(photos[0])
     with pytest.raises(ValueError, match=r"\(B, 1, 20, 32\); got \(1, 1, 32, 16\)"):
         predictor.predict_torch(None, None, mask_input=torch.zeros(1, 1, 32, 16))
+
+
+@pytest.mark.parametrize("part", ["mask_decoder", "prompt_encoder"])
+@pytest.mark.parametrize("way", ["trained, then frozen", "other weights loaded"])
+def test_a_picture_that_is_set_meets_the_weights_of_the_day(part: str, way: str) -> None:
+    photo = np.random.default_rng(0).integers(0, 255, (90, 120, 3), np.uint8)
+    torch.manual_seed(0)
+    sam = build_model("deit_tiny", 128, pads_to_square=False).requires_grad_(False)
+    predictor = SamPredictor(sam)
+    predictor.set_image(photo)
+    before = predictor.predict(**BOX)[2]
+    module = getattr(sam, part)
+    if way == "trained, then frozen":
+        module.requires_grad_(True)
+        optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+        for parameter in module.parameters():
+            parameter.grad = torch.randn_like(parameter)
+        optimizer.step()
+        module.requires_grad_(False)
+    else:
+        module.load_state_dict(
+            {
+                name: value + 0.1 * torch.randn_like(value)
+                for name, value in module.state_dict().items()
+            }
+        )
+    after = predictor.predict(**BOX)[2]
+    predictor.set_image(photo)
+    np.testing.assert_allclose(after, predictor.predict(**BOX)[2], rtol=1e-4, atol=1e-4)
+    assert abs(after - before).max() > 0.01

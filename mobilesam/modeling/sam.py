@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -207,7 +208,15 @@ class Sam(nn.Module):
             return None
         pe = self.prompt_encoder.dense_pe(*features.shape[-2:])
         image = image_cells(features) + self.prompt_encoder.no_mask()
-        return self.mask_decoder.transformer.layers[0].project(image, pe)
+        projections = self.mask_decoder.transformer.layers[0].project(image, pe)
+        return replace(projections, changes=self.changes)
+
+    @property
+    def changes(self) -> int:
+        """How often weights that ``project_image`` uses were changed in place, as by training."""
+        modules = (self.prompt_encoder, self.mask_decoder.transformer.layers[0])
+        weights = (weight for module in modules for weight in module.parameters())
+        return sum(weight._version for weight in weights if not weight.is_inference())
 
     def decode_masks(
         self,

@@ -71,11 +71,13 @@ class ImageProjections:
     token_to_image_k: torch.Tensor
     token_to_image_v: torch.Tensor
     image_to_token_q: torch.Tensor
+    changes: int = 0  # of the weights up to then, as ``Sam.changes`` counts them
 
     @property
     def nbytes(self) -> int:
         """Bytes held by the three tensors."""
-        return sum(t.nbytes for t in vars(self).values())
+        tensors = (self.token_to_image_k, self.token_to_image_v, self.image_to_token_q)
+        return sum(tensor.nbytes for tensor in tensors)
 
 
 class TwoWayBlock(nn.Module):
