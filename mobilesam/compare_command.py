@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mobilesam.folders.commands import box_argument, point_argument
+from mobilesam.folders.commands import box_argument, only_box, point_argument
 
 LOGGER = logging.getLogger(__name__)
 
@@ -43,7 +43,14 @@ def add_compare_parser(subparsers: Any) -> None:
         dest="points",
         help="a point on the object, or with ,0 beside it; may be repeated",
     )
-    parser.add_argument("--box", metavar="X0,Y0,X1,Y1", type=box_argument, help="a box; one")
+    parser.add_argument(
+        "--box",
+        metavar="X0,Y0,X1,Y1",
+        type=box_argument,
+        action="append",
+        dest="boxes",
+        help="a box; one",
+    )
     parser.add_argument(
         "--models",
         metavar="NAME|PATH",
@@ -63,7 +70,8 @@ def run(args: argparse.Namespace) -> int:
             it should be, or a model cannot be run here.
         CheckpointError: A checkpoint is missing or cannot be read.
     """
-    if not args.points and args.box is None:
+    box = only_box(args.boxes)
+    if not args.points and box is None:
         raise ValueError("No prompt was given; give a --point X,Y or a --box X0,Y0,X1,Y1.")
 
     from mobilesam.comparison.comparing import ComparisonError, compare
@@ -80,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
                 tuple(args.models),
                 points=[(x, y) for x, y, _ in args.points] or None,
                 labels=[label for _, _, label in args.points] or None,
-                box=args.box,
+                box=box,
                 progress=words.show,
             )
         except ComparisonError as error:

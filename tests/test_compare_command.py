@@ -40,6 +40,8 @@ def test_mistakes_are_told_in_one_sentence(
     out, point = ("--out", tmp_path / "figure.png"), ("--point", "220,150")
     refuses("No prompt was given", "compare", CAT, *TWICE, *out)
     refuses("expected X,Y or X,Y,0", "compare", CAT, "--point", "1", *TWICE, *out)
+    boxes = ("--box", "10,10,90,90", "--box", "20,20,80,80")
+    refuses("One --box was expected; got 2", "compare", CAT, *boxes, *TWICE, *out)
     refuses("expected 2 arguments", "compare", CAT, *point, "--models", "embedded", *out)
     refuses("points must lie in", "compare", CAT, "--point", "9999,1", *TWICE, *out)
     refuses("There is no file", "compare", tmp_path / "no.jpg", *point, *TWICE, *out)

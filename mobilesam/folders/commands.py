@@ -7,6 +7,7 @@ import dataclasses
 import math
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -186,12 +187,10 @@ def _add_folder_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _segment(args: argparse.Namespace) -> int:
-    if args.boxes and len(args.boxes) > 1:
-        raise ValueError(f"One --box was expected; got {len(args.boxes)}. Run once for each.")
     prompt = ObjectPrompt(
         points=tuple((x, y) for x, y, _ in args.points or ()),
         labels=tuple(label for _, _, label in args.points or ()),
-        box=args.boxes[0] if args.boxes else None,
+        box=only_box(args.boxes),
     )
     if args.format or len(args.inputs) > 1 or is_several(args.inputs[0]):
         refuse_photo_options(args)
@@ -303,6 +302,17 @@ def box_argument(text: str) -> tuple[float, ...]:
     if len(numbers) != 4:
         raise argparse.ArgumentTypeError(f"expected X0,Y0,X1,Y1 in pixels, got {text!r}")
     return tuple(numbers)
+
+
+def only_box(boxes: Sequence[tuple[float, ...]] | None) -> tuple[float, ...] | None:
+    """Return the one box of all that `--box` gave, if any.
+
+    Raises:
+        ValueError: There are several.
+    """
+    if boxes and len(boxes) > 1:
+        raise ValueError(f"One --box was expected; got {len(boxes)}. Run once for each.")
+    return boxes[0] if boxes else None
 
 
 def _positive(text: str) -> int:
