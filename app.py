@@ -10,10 +10,12 @@ import sys
 from importlib.util import find_spec
 from typing import NoReturn
 
+from mobilesam.errors import INTERRUPTED
+
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 LOCALHOST = "127.0.0.1"
-FAILED, INTERRUPTED = 1, 130  # exit statuses, as shells have them
+FAILED = 1  # exit status
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -17,14 +17,13 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
-from mobilesam.errors import sentence
+from mobilesam.errors import INTERRUPTED, sentence
 from mobilesam.folders.commands import add_segment_parser
 
 LOGGER = logging.getLogger(__name__)
 
 PROGRAM = "python -m mobilesam"  # works also where the script of that name is not installed
 USER_ERROR = 2  # exit status, as argparse's own
-INTERRUPTED = 130  # exit status, as shells have it for Ctrl+C
 READER_GONE = 141  # exit status, as shells have it for a closed pipe
 LAZY_COMMANDS = {  # what imports much: module, function that adds its parser, help
     "everything": (

@@ -1,7 +1,8 @@
-"""Errors in one sentence."""
+"""Errors in one sentence, and the exit status of what a person ended."""
 
 from __future__ import annotations
 
+INTERRUPTED = 130  # exit status, as shells have it for Ctrl+C
 PAGE_LENGTH = 300  # characters: the most that the page and the API say of one error
 
 

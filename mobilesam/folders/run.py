@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mobilesam.errors import sentence
+from mobilesam.errors import INTERRUPTED, sentence
 from mobilesam.exporting import OBJECT
 from mobilesam.files import sha256_of
 from mobilesam.folders.inputs import Inputs, Picture, collect
@@ -24,7 +24,7 @@ from mobilesam.folders.state import opened_folder, plan
 from mobilesam.folders.tables import ObjectPrompt
 from mobilesam.polygons import TOLERANCE
 
-OK, SOME_FAILED, INTERRUPTED = 0, 1, 130  # exit statuses; the last as shells have it for Ctrl+C
+OK, SOME_FAILED = 0, 1  # exit statuses
 DEFAULT_THREADS = 2
 DIGITS = 12  # of a checkpoint's SHA-256: enough to tell two apart
 WRITES_PICTURES = ("png", "cutout")
