@@ -82,7 +82,7 @@ def collect(
         ValueError: A pattern or folder has no picture, a table is wrong, or a picture has no
             prompt.
     """
-    gathering = _Gathering(needs_prompts)
+    gathering = _Gathering(needs_prompts, recursive)
     for text in texts:
         path = Path(os.path.expanduser(text))
         if path.suffix.lower() == TABLE_SUFFIX and path.is_file():
@@ -102,8 +102,9 @@ def collect(
 class _Gathering:
     """The pictures found so far, by their absolute paths."""
 
-    def __init__(self, needs_prompts: bool) -> None:
+    def __init__(self, needs_prompts: bool, recursive: bool) -> None:
         self.needs_prompts = needs_prompts
+        self.recursive = recursive
         self.found: dict[str, Picture] = {}
         self.ignored: set[str] = set()
 
@@ -155,10 +156,8 @@ class _Gathering:
             else:
                 self.ignored.add(os.path.abspath(path))
         if not seen:
-            raise ValueError(
-                f"There is no picture in {text}; name another place, or add --recursive to search "
-                "its folders, too."
-            )
+            deeper = "" if self.recursive else ", or add --recursive to search its folders, too"
+            raise ValueError(f"There is no picture in {text}; name another place{deeper}.")
 
 
 def _files(folder: Path, recursive: bool, skip: Path | None) -> Iterator[Path]:

@@ -106,6 +106,8 @@ def test_what_is_not_there_is_told() -> None:
     Path("empty").mkdir()
     with pytest.raises(ValueError, match=r"no picture in empty; .*--recursive"):
         found("empty")
+    with pytest.raises(ValueError, match=r"no picture in empty; name another place\.$"):
+        found("empty", recursive=True)
 
 
 @pytest.mark.usefixtures("folder")
