@@ -79,8 +79,9 @@ def run(args: argparse.Namespace) -> int:
     from mobilesam.files import write_atomically
     from mobilesam.transforms import read_image
 
-    out = _png_file(args.out, args.photo)
-    photo = read_image(args.photo)
+    path = os.path.expanduser(args.photo)
+    out = _png_file(args.out, path)
+    photo = read_image(path)
     with _Words() as words:
         try:
             comparison = compare(
@@ -93,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
             )
         except ComparisonError as error:
             raise ValueError(str(error)) from error
-    write_atomically(out, figure_png(photo, comparison, Path(args.photo).name))
+    write_atomically(out, figure_png(photo, comparison, Path(path).name))
     report = {
         "size": list(comparison.size),
         "iou": round(comparison.iou, 4),

@@ -28,7 +28,7 @@ def segment_photo(args: argparse.Namespace, prompt: ObjectPrompt) -> int:
         ValueError, OSError: The photo, the prompt, an option or the file to write is not as it
             should be.
     """
-    photo = args.inputs[0]
+    photo = os.path.expanduser(args.inputs[0])
     kind = kind_of(args)
     out = _writable(args.out, photo)
 

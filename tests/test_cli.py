@@ -111,6 +111,17 @@ def test_coordinates_are_those_of_the_upright_photo(
     assert run(*words, "--point", "70,20")[0] == 2
 
 
+def test_the_users_folder_is_known_by_its_sign(
+    run: Run, photo: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As folders and patterns have it; a shell leaves a quoted ~ to the program."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    words = ("segment", f"~/{photo.name}", "--point", "45,30", "--model", checkpoint)
+    assert run(*words, "--out", "~/out.png")[0] == 0
+    assert (tmp_path / "out.png").is_file()
+    assert "the photo itself" in run(*words, "--out", f"~/{photo.name}")[2]
+
+
 def test_an_existing_file_is_replaced_and_a_link_followed(
     run: Run, photo: Path, checkpoint: Path, tmp_path: Path
 ) -> None:

@@ -18,9 +18,13 @@ TWICE = ("--models", "embedded", "embedded")
 pytestmark = pytest.mark.usefixtures("empty_machine")
 
 
-def test_compare_writes_a_figure_and_one_line_of_json(run: Run, tmp_path: Path) -> None:
+def test_compare_writes_a_figure_and_one_line_of_json(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(CAT.parent))
     out = tmp_path / "figure.png"
-    words = ("compare", CAT, "--point", "220,150", "--point", "20,20,0", *TWICE, "--out", out)
+    points = ("--point", "220,150", "--point", "20,20,0")
+    words = ("compare", f"~/{CAT.name}", *points, *TWICE, "--out", out)
     status, stdout, stderr = run(*words)
     assert (status, stderr, stdout.count("\n")) == (0, "", 1)
     said = json.loads(stdout)
