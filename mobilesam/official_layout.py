@@ -11,11 +11,12 @@ from collections.abc import Mapping
 
 import torch
 
-OURS = "image_encoder.backbone."
+PLACE = "image_encoder."
+OURS = f"{PLACE}backbone."
 OWN_ONLY = f"{OURS}cls_token"  # of encoders that neither SAM nor MobileSAM has
 SAM_WIDTHS = {768: "sam_vit_b", 1024: "sam_vit_l", 1280: "sam_vit_h"}
 TINY_VIT_FIRST = (
-    "image_encoder.patch_embed.seq.0.c.weight",
+    f"{PLACE}patch_embed.seq.0.c.weight",
     f"{OURS}patch_embed.conv1.conv.weight",
 )
 FOLDED_FIRST = f"{OURS}patch_embed.conv1.weight"
@@ -39,7 +40,7 @@ def encoder_of(state_dict: Mapping[str, torch.Tensor]) -> str | None:
     """
     if any(key in state_dict for key in TINY_VIT_FIRST) or is_folded(state_dict):
         return "tiny_vit"
-    for place in ("image_encoder.", OURS):
+    for place in (PLACE, OURS):
         projection = state_dict.get(f"{place}patch_embed.proj.weight")
         if projection is not None and f"{place}neck.0.weight" in state_dict:
             return SAM_WIDTHS.get(projection.shape[0])
@@ -61,24 +62,23 @@ def convert(state_dict: Mapping[str, torch.Tensor], encoder: str) -> dict[str, t
     Returns:
         A new dict over the same tensors, without those that no output depends on.
     """
-    prefix = "image_encoder."
     converted = {}
     folded = is_folded(state_dict)
     for key, tensor in state_dict.items():
-        if not key.startswith(prefix):
+        if not key.startswith(PLACE):
             converted[key] = tensor
             continue
         if key.startswith(OURS):
             converted.update(_unfolded(key, tensor) if folded else {key: tensor})
             continue
-        name = key.removeprefix(prefix)
+        name = key.removeprefix(PLACE)
         if encoder == "tiny_vit":
             if name.startswith(TINY_VIT_UNUSED):
                 continue
             name = name if name.startswith("neck.") else f"backbone.{_tiny_vit_name(name)}"
         else:
             name = f"backbone.{name.replace('.mlp.lin', '.mlp.fc')}"
-        converted[prefix + name] = tensor
+        converted[PLACE + name] = tensor
     return converted
 
 

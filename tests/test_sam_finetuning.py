@@ -78,6 +78,29 @@ def test_a_model_in_use_takes_other_weights() -> None:
     sam.load_state_dict(official_state_dict("t"))
 
 
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("variant", ["t", "b"])
+def test_an_image_encoder_takes_sams_names_by_itself(variant: str, strict: bool) -> None:
+    official = official_state_dict(variant)
+    expected = sam_model_registry[f"vit_{variant}"]()
+    expected.load_state_dict(official)
+    alone = copy.deepcopy(sam_model_registry[f"vit_{variant}"]())
+    start = "image_encoder."
+    theirs = {
+        name.removeprefix(start): tensor
+        for name, tensor in official.items()
+        if name.startswith(start)
+    }
+    said = alone.image_encoder.load_state_dict(theirs, strict=strict)
+    assert (said.missing_keys, said.unexpected_keys) == ([], [])
+    assert any(name.startswith("patch_embed.") for name in theirs)  # the caller's stays as it was
+    for name, tensor in expected.image_encoder.state_dict().items():
+        assert torch.equal(alone.image_encoder.state_dict()[name], tensor), name
+    if variant == "t":
+        with pytest.raises(RuntimeError, match="prepared for inference"):
+            prepare_for_inference(alone).image_encoder.load_state_dict(theirs, strict=strict)
+
+
 @pytest.mark.parametrize("prepared", [False, True])
 def test_other_models_weights_come_back(tmp_path: Path, prepared: bool) -> None:
     sam = shaken("deit_tiny", 128, pads_to_square=False, draws_prompts=True)

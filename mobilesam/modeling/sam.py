@@ -68,6 +68,7 @@ class Sam(nn.Module):
         self.shared = False
         self.image_encoder = build_image_encoder(encoder, image_size)
         self.image_encoder.img_size = image_size  # code written for SAM asks for it
+        self.image_encoder.register_load_state_dict_pre_hook(_take_official_names)
         self.prompt_encoder = PromptEncoder(
             EMBED_DIM, image_size, EMBED_STRIDE, draws_prompts=draws_prompts
         )
@@ -113,16 +114,6 @@ class Sam(nn.Module):
                 from PyTorch, if they do not fit.
         """
         self._refuse_if_shared("given other weights")
-        encoder = official_layout.encoder_of(state_dict)
-        folded = official_layout.is_folded(dict(self.named_parameters()))
-        if encoder is not None and not folded:
-            state_dict = official_layout.convert(state_dict, encoder)
-        elif encoder is not None and not official_layout.is_folded(state_dict):
-            raise RuntimeError(
-                f"{self.name} is prepared for inference, its BatchNorms folded into its "
-                "convolutions, and cannot take weights from before that; load them with "
-                "load_model(path) or sam_model_registry[...](checkpoint=path)."
-            )
         self.identity = uuid.uuid4().hex
         return super().load_state_dict(state_dict, strict, assign)
 
@@ -298,6 +289,38 @@ class Sam(nn.Module):
             masks = logits > self.mask_threshold
             results.append({"masks": masks, "iou_predictions": iou, "low_res_logits": low_res})
         return results
+
+
+def _take_official_names(
+    image_encoder: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any
+) -> None:
+    """Rename the tensors that an image encoder is to load, alone or with its model.
+
+    Raises:
+        RuntimeError: If it is prepared for inference and they are not.
+    """
+    place = official_layout.PLACE
+    given = {
+        place + name.removeprefix(prefix): state_dict[name]
+        for name in state_dict
+        if name.startswith(prefix)
+    }
+    encoder = official_layout.encoder_of(given)
+    if encoder is None:
+        return
+    own = {place + name: tensor for name, tensor in image_encoder.named_parameters()}
+    if official_layout.is_folded(own):
+        if official_layout.is_folded(given):
+            return
+        raise RuntimeError(
+            "This model is prepared for inference, its BatchNorms folded into its convolutions, "
+            "and cannot take weights from before that; load them with load_model(path) or "
+            "sam_model_registry[...](checkpoint=path)."
+        )
+    for name in given:
+        del state_dict[prefix + name.removeprefix(place)]
+    for name, tensor in official_layout.convert(given, encoder).items():
+        state_dict[prefix + name.removeprefix(place)] = tensor
 
 
 def _check_batch(batched_input: Any) -> None:
