@@ -90,6 +90,7 @@ def run(args: argparse.Namespace) -> int:
                 points=[(x, y) for x, y, _ in args.points] or None,
                 labels=[label for _, _, label in args.points] or None,
                 box=box,
+                steps=(len(args.points),),  # all at once, as segment without --steps
                 progress=words.show,
             )
         except ComparisonError as error:

@@ -34,6 +34,8 @@ def test_compare_writes_a_figure_and_one_line_of_json(
     first, second = said["models"]
     assert first["source"] == str(EMBEDDED_FILE)
     assert first["area"] == second["area"] > 1000
+    same = ("segment", CAT, *points, "--model", "embedded", "--out", tmp_path / "mask.png")
+    assert json.loads(run(*same)[1])["area"] == first["area"]
     assert first["peak_bytes"] > first["file_bytes"] == EMBEDDED_FILE.stat().st_size
     assert Image.open(out).width > 1000
 
