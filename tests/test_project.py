@@ -115,6 +115,7 @@ def test_package_data_covers_what_the_package_reads(pyproject: dict) -> None:
     covered = {path for pattern in patterns for path in package.glob(pattern)}
     inside = {path for path in project_files() if package in path.parents}
     assert {path for path in inside if path.suffix not in (".py", ".pyi")} <= covered
+    assert package / "py.typed" in covered  # else type checkers take all of it for Any
 
 
 def test_readme_shows_files_that_exist() -> None:
