@@ -48,9 +48,8 @@ def main() -> None:
     arguments = parse_arguments()
     if arguments.mcp and find_spec("mcp") is None:
         raise SystemExit("app.py: --mcp needs the package mcp; install it: pip install '.[mcp]'")
-    if arguments.port is not None:
-        host = arguments.host or os.environ.get("GRADIO_SERVER_NAME", LOCALHOST)
-        check_port(host, arguments.port)
+    host = arguments.host or os.environ.get("GRADIO_SERVER_NAME", LOCALHOST)
+    check_address(host, arguments.port)
     try:
         serve(arguments)
     except KeyboardInterrupt:
@@ -90,17 +89,25 @@ def port_number(text: str) -> int:
     return int(text)
 
 
-def check_port(host: str, port: int) -> None:
-    """Leave with a sentence if nothing can listen there, before anything that takes long."""
+def check_address(host: str, port: int | None) -> None:
+    """Leave with a sentence if nothing can listen there, before anything that takes long.
+
+    Without a port only the host is looked at: Gradio would try a hundred ports of a wrong one.
+    """
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind) as tried:
             tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             tried.bind(address)
     except OSError as error:
+        place = host if port is None else f"{host}, port {port}"
+        remedy = (
+            "name an address of this machine with --host."
+            if port is None
+            else "end what is there, or name another with --port."
+        )
         raise SystemExit(
-            f"app.py: nothing can be served at {host}, port {port} ({error.strerror}); end what "
-            "is there, or name another with --port."
+            f"app.py: nothing can be served at {place} ({error.strerror}); {remedy}"
         ) from None
 
 

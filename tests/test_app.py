@@ -43,6 +43,14 @@ def test_a_port_that_is_taken_is_one_sentence_at_once(taken: int) -> None:
     assert time.monotonic() - started < 10
 
 
+def test_a_host_that_is_not_here_is_one_sentence_at_once() -> None:
+    process = app("--host", "192.0.2.1")  # an address for examples, which nobody has
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert error.startswith("app.py: nothing can be served at 192.0.2.1 (")
+    assert error.endswith("; name an address of this machine with --host.\n")
+
+
 @pytest.mark.parametrize("port", ["0", "65536", "-1", "web"])
 def test_what_is_no_port_is_refused(port: str) -> None:
     process = app(f"--port={port}")
