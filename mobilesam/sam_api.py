@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from mobilesam.modeling import Sam, build_model, prepare_for_training
 from mobilesam.modeling.prompt_encoder import as_tensor, join_prompts
 from mobilesam.predictor import MULTI, SINGLE, ImageEmbedding, Predictor, known_projections
 from mobilesam.prompts import as_numbers
-from mobilesam.registry import checkpoint_path, model_from_state_dict
+from mobilesam.registry import MODELS, model_from_state_dict
 from mobilesam.transforms import input_size_for, resize, to_input_frame
 
 Size = tuple[int, int]
@@ -334,12 +335,19 @@ def _build(encoder: str, checkpoint: str | Path | None = None) -> Sam:
             model. Without it the weights are random.
 
     Raises:
-        ValueError: If there is no such file, or it belongs to another encoder.
+        FileNotFoundError: If there is no such file.
+        ValueError: If it belongs to another encoder.
         CheckpointError: If it cannot be read.
     """
     if checkpoint is None:
         return prepare_for_training(build_model(encoder))
-    path = checkpoint_path(checkpoint)
+    path = Path(os.path.expanduser(checkpoint))
+    if not os.path.isfile(path):
+        name = next(spec.name for spec in MODELS.values() if spec.encoder == encoder)
+        raise FileNotFoundError(
+            f"There is no checkpoint file {checkpoint}; check the path. `python -m mobilesam "
+            f"download {name}` fetches the published one and prints where it is."
+        )
     model = model_from_state_dict(*read_checkpoint(path), path.stem)
     if model.encoder_name != encoder:
         raise ValueError(

@@ -138,8 +138,21 @@ def test_the_registry_builds_and_loads(tmp_path: Path) -> None:
     assert build_sam_vit_t(checkpoint=path).pixel_mean.dtype == torch.float32
     with pytest.raises(ValueError, match="vit_b was asked for"):
         sam_model_registry["vit_b"](checkpoint=path)
-    with pytest.raises(ValueError, match="neither a model nor a checkpoint file"):
-        sam_model_registry["vit_t"](checkpoint=tmp_path / "absent.pt")
+    absent = tmp_path / "absent.pt"
+    with pytest.raises(FileNotFoundError, match=r"absent\.pt; .* mobilesam download mobile_sam`"):
+        sam_model_registry["vit_t"](checkpoint=absent)
+    with pytest.raises(FileNotFoundError, match="There is no checkpoint file mobile_sam;"):
+        sam_model_registry["vit_t"](checkpoint="mobile_sam")  # a name, which it does not take
+    with pytest.raises(FileNotFoundError, match="mobilesam download sam_vit_h`"):
+        sam_model_registry["default"](checkpoint=absent)
+
+
+def test_the_registry_knows_the_users_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = write_official_checkpoint("t", tmp_path)
+    assert sam_model_registry["vit_t"](checkpoint=f"~/{path.name}").name == path.stem
 
 
 def test_official_tensors_can_be_loaded_by_hand() -> None:
