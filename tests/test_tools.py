@@ -146,6 +146,8 @@ def test_what_is_wrong_with_boxes_is_told(
         "gone.jpg": {"boxes": [[0, 0, 5, 5]]},
         "cat.jpg": {"boxes": [[10, 10, 440, 290]], "labels": ["cat", "dog"]},
         "raccoon.jpg": {"labels": ["raccoon"]},
+        "bare.jpg": [[0, 0, 5, 5]],
+        "./raccoon.jpg": {"boxes": ["left", "top", "right", "bottom"]},
         "./cat.jpg": {"boxes": []},
         "../" + tmp_path.name + "/cat.jpg": {"boxes": [[500, 10, 600, 290]]},
     }
@@ -156,7 +158,9 @@ def test_what_is_wrong_with_boxes_is_told(
     err = capsys.readouterr().err
     assert "gone.jpg: There is no file" in err
     assert "cat.jpg: boxes, labels and scores must be as many; got 1, 2 and 1." in err
-    assert "raccoon.jpg: expected boxes, labels and scores; got labels." in err
+    assert "raccoon.jpg: expected a dict with boxes, labels and scores; got {'labels'" in err
+    assert "bare.jpg: expected a dict with boxes, labels and scores; got [[0, 0, 5, 5]]." in err
+    assert "./raccoon.jpg: " in err
     assert "A box must be (x0, y0, x1, y1) with x1 > x0" in err
     coco = COCO(str(out))
     assert [image["file_name"] for image in coco.imgs.values()] == ["./cat.jpg"]
@@ -164,6 +168,13 @@ def test_what_is_wrong_with_boxes_is_told(
     with pytest.raises(SystemExit, match="2"):
         boxes_to_masks.main([str(tmp_path / "none.json"), *words])
     assert "none.json" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        boxes_to_masks.main([str(boxes), "--out", str(tmp_path / "none" / "masks.json")])
+    assert "none does not exist; create it first" in capsys.readouterr().err
+    boxes.write_text(json.dumps(list(found)))
+    with pytest.raises(SystemExit, match="2"):
+        boxes_to_masks.main([str(boxes), *words])
+    assert "must map photos to boxes; got ['gone.jpg'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("path", sorted(TOOLS.glob("*.py")), ids=lambda path: path.name)

@@ -26,8 +26,8 @@ from mobilesam.files import write_atomically
 
 def segment(predictor: Predictor, path: Path, found: dict[str, Any]) -> dict[str, Any]:
     """Return a photo with a mask for each of its boxes, as ``coco_dataset`` takes it."""
-    if "boxes" not in found:
-        raise ValueError(f"expected boxes, labels and scores; got {', '.join(found) or 'nothing'}.")
+    if not isinstance(found, dict) or "boxes" not in found:
+        raise ValueError(f"expected a dict with boxes, labels and scores; got {found!r:.60}.")
     embedding = predictor.encode(path)
     height, width = embedding.original_size
     # Detectors put corners a little outside the photo; here that is an error.
@@ -55,6 +55,10 @@ def main(words: list[str] | None = None) -> int:
     args = parser.parse_args(words)
     try:
         photos: dict[str, dict[str, Any]] = json.loads(args.boxes.read_bytes())
+        if not isinstance(photos, dict):
+            raise ValueError(f"{args.boxes} must map photos to boxes; got {photos!r:.60}.")
+        if not args.out.parent.is_dir():
+            raise ValueError(f"The folder {args.out.parent} does not exist; create it first.")
         predictor = Predictor(load_model(args.model))
     except (ValueError, OSError, CheckpointError) as error:
         parser.error(sentence(error))
@@ -63,7 +67,7 @@ def main(words: list[str] | None = None) -> int:
         try:
             picture = segment(predictor, args.boxes.parent / name, found)
             pictures.append(picture | {"file_name": name})
-        except (ValueError, OSError) as error:  # one bad photo does not stop the rest
+        except (TypeError, ValueError, OSError) as error:  # one bad photo does not stop the rest
             print(f"{name}: {sentence(error)}", file=sys.stderr)
     names = {one["category"] for picture in pictures for one in picture["annotations"]}
     content = json.dumps(coco_dataset(pictures, sorted(names) or [OBJECT]))
