@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from typing import NoReturn
 
 from mobilesam.errors import INTERRUPTED
+from mobilesam.files import open_closed_streams
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
@@ -45,6 +46,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     """Build the page and serve it until interrupted."""
+    open_closed_streams()
     arguments = parse_arguments()
     if arguments.mcp and find_spec("mcp") is None:
         raise SystemExit("app.py: --mcp needs the package mcp; install it: pip install '.[mcp]'")

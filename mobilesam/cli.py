@@ -18,6 +18,7 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from mobilesam.errors import INTERRUPTED, sentence
+from mobilesam.files import open_closed_streams
 from mobilesam.folders.commands import add_segment_parser
 
 LOGGER = logging.getLogger(__name__)
@@ -73,6 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
+    open_closed_streams()
     try:
         return _run(list(sys.argv[1:] if argv is None else argv))
     except KeyboardInterrupt:

@@ -1,9 +1,10 @@
-"""Files: written whole or not at all, told apart by what they hold."""
+"""Files: written whole or not at all, told apart by what they hold; and a program's own streams."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -75,3 +76,13 @@ def _part(path: Path, folder: Path | None) -> Iterator[Path]:
         raise OSError(f"{path} could not be written: {error.strerror}.") from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def open_closed_streams() -> None:
+    """Give what is printed a place to go where a program was started without one, as by ``>&-``.
+
+    Python has None for such a stream, and the next file that is opened would take its number.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))

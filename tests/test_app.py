@@ -51,6 +51,15 @@ def test_a_host_that_is_not_here_is_one_sentence_at_once() -> None:
     assert error.endswith("; name an address of this machine with --host.\n")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
+def test_ctrl_c_ends_it_also_where_nobody_hears_it() -> None:
+    command = f"exec {sys.executable} app.py --no-download --port {free_port()} >&- 2>&-"
+    process = subprocess.Popen(["bash", "-c", command], cwd=ROOT)
+    time.sleep(1.5)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+
+
 @pytest.mark.parametrize("port", ["0", "65536", "-1", "web"])
 def test_what_is_no_port_is_refused(port: str) -> None:
     process = app(f"--port={port}")

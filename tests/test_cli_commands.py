@@ -152,6 +152,18 @@ def test_the_module_runs_as_a_program(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_a_closed_stream_is_no_mistake(closed: str, checkpoint: Path, tmp_path: Path) -> None:
+    photo, out = Path(__file__).parents[1] / "examples" / "cat.jpg", tmp_path / "out"
+    words = f"segment {photo} --format png --point 220,150 --model {checkpoint} --out {out}"
+    command = f"{sys.executable} -m mobilesam {words} {closed}"
+    ended = subprocess.run(["bash", "-c", command], capture_output=True, timeout=60, check=False)
+    assert ended.returncode == 0
+    assert b"Traceback" not in ended.stderr
+    assert (out / "cat.png").is_file()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
 def test_a_reader_that_goes_away_is_no_mistake() -> None:
     command = f"{sys.executable} -m mobilesam models | true; exit ${{PIPESTATUS[0]}}"
     ended = subprocess.run(["bash", "-c", command], capture_output=True, timeout=60, check=False)
