@@ -101,10 +101,17 @@ def export(
         The files, in that order.
 
     Raises:
-        ValueError: As ``check``, or the model's encoder is an export already.
+        ValueError: As ``check``, the model was cast to other numbers than 32-bit floats, or its
+            encoder is an export already.
         OSError: If a file cannot be written.
     """
     out = check(folder, opset=opset)
+    dtype = next(model.mask_decoder.parameters()).dtype
+    if dtype != torch.float32:
+        raise ValueError(
+            f"Only a model in float32 can be written as ONNX; {model.name} is in {dtype}: write a "
+            "copy, copy.deepcopy(model).float()."
+        )
     parts = {
         "encoder": encoder_to_onnx(model, opset),
         "decoder": decoder_to_onnx(model, opset, single_mask=single_mask),

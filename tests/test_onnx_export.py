@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from mobilesam import MODELS, Predictor, onnx_export
+from mobilesam.modeling import build_model
 from mobilesam.predictor import ImageEmbedding
 from tests.onnx_models import check_decoder, decoder_inputs, encoder_input, open_session
 
@@ -169,6 +170,12 @@ def test_bad_arguments_are_one_sentence(refuses: Any, tmp_path: Path) -> None:
     out = tmp_path / "out"
     refuses("neither a model nor", "export", "--out", out, "--model", "nonsense")
     assert not out.exists()
+
+
+def test_a_model_that_was_cast_is_refused(tmp_path: Path) -> None:
+    model = build_model("deit_tiny", 64).half()
+    with pytest.raises(ValueError, match=r"deit_tiny is in torch.float16: .*\.float\(\)"):
+        onnx_export.export(model, tmp_path)
 
 
 def test_missing_packages_are_named_with_the_command(
