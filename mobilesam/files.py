@@ -29,11 +29,30 @@ def make_folder(folder: Path) -> None:
     Raises:
         ValueError: It cannot be made or not be written to.
     """
-    try:
+    with _refused(folder):
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
+
+
+def check_folder(folder: Path) -> None:
+    """Check that ``make_folder`` can make a folder, or find it; nothing is made.
+
+    Raises:
+        ValueError: It cannot be made or not be written to.
+    """
+    place = folder.absolute()
+    with _refused(folder):
+        there = next(each for each in (place, *place.parents) if each.exists())
+        tempfile.TemporaryFile(dir=there).close()
+
+
+@contextmanager
+def _refused(folder: Path) -> Iterator[None]:
+    """Say of what goes wrong inside that another folder is needed."""
+    try:
+        yield
     except OSError as error:
-        is_other = folder.exists() and not folder.is_dir()
+        is_other = os.path.exists(folder) and not os.path.isdir(folder)
         what = "is not a folder" if is_other else f"cannot be written ({error.strerror})"
         raise ValueError(f"{folder} {what}; choose another folder.") from error
 

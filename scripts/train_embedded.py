@@ -17,9 +17,9 @@ from pathlib import Path
 from mobilesam import cli
 from mobilesam.checkpoints import CheckpointError
 from mobilesam.errors import sentence
-from mobilesam.registry import locate
 from mobilesam.training.commands import config_from, option_names
 from mobilesam.training.config import DistillConfig, FinetuneConfig
+from mobilesam.training.places import check_places
 
 SHARES = {"teacher": 0.34, "distill": 0.3, "student": 0.36}  # of the time
 UNTRAINED = "untrained"
@@ -117,7 +117,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         lines = stages(options, more)
         for words in lines.values():
-            config_from(cli.parse(words))
+            check_places(config_from(cli.parse(words)))
+        from mobilesam.registry import locate  # brings PyTorch
+
         for model in {options.teacher, options.student} - {UNTRAINED}:
             locate(model)
     except (ValueError, OSError, CheckpointError) as error:

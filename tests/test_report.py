@@ -18,7 +18,8 @@ from validation_stubs import row
 from mobilesam.modeling import build_model
 from mobilesam.training.agreement import Agreement, BoxAgreement, PointAgreement
 from mobilesam.training.evaluate import by_size, summarise
-from mobilesam.training.measure import Measured, Measurer, Plan, measure
+from mobilesam.training.measure import Measured, Measurer, measure
+from mobilesam.training.plan import Plan
 from mobilesam.training.report import (
     as_json,
     as_markdown,

@@ -62,12 +62,16 @@ def test_the_time_is_shared_out() -> None:
         (["3", "--steps=2"], "3 is no option"),
         (["--no-cache", "--box-share=2"], "box_share must lie in 0 to 1; got 2.0"),
         (["--steps=many"], "argument --steps: invalid int value"),
-        (["--student=absent.pt"], "neither a model nor a checkpoint file"),
+        (["--val-photos=0", "--student=absent.pt"], "neither a model nor a checkpoint file"),
+        ([], "expected val-*.tar"),
+        (["--data=nowhere"], "nowhere is no folder"),
+        (["--val-photos=0", "--out", "/proc/nowhere"], "cannot be written ("),
     ],
 )
 def test_a_mistake_is_found_before_the_first_run(
     more: list[str], expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    write_shards(tmp_path, "train", photos=1)
     words = ["--data", str(tmp_path), "--out", str(tmp_path / "runs"), "--device=cpu", *more]
     try:
         status = train_embedded.main(words)

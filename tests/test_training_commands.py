@@ -109,8 +109,12 @@ def test_the_command_trains(tmp_path: Path, run: Run) -> None:
         (["train", "finetune", "--init=none.pt"], "neither a model nor a checkpoint file"),
     ],
 )
-def test_mistakes_end_in_one_sentence(words: list[str], expected: str, refuses) -> None:
-    refuses(expected, *words)
+def test_mistakes_end_in_one_sentence(
+    words: list[str], expected: str, refuses, tmp_path: Path
+) -> None:
+    write_shards(tmp_path, "train", photos=1)
+    data = ["--data", str(tmp_path), "--val-photos=0"] if len(words) > 1 else []
+    refuses(expected, *words[:2], *data, *words[2:])
 
 
 def test_a_mistake_is_one_sentence_and_leaves_no_folder(tmp_path: Path) -> None:

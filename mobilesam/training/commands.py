@@ -19,6 +19,7 @@ from mobilesam.training.config import (
     TeacherConfig,
 )
 from mobilesam.training.data_config import DataConfig
+from mobilesam.training.places import check_places
 
 if TYPE_CHECKING:
     from mobilesam.training.run import Run
@@ -161,9 +162,11 @@ def run_of(config: RunConfig) -> Run:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from mobilesam.training.failures import in_sentences
+    config = config_from(options)
+    check_places(config)
+    from mobilesam.training.failures import in_sentences  # brings PyTorch
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     with in_sentences():
-        run_of(config_from(options)).run()
+        run_of(config).run()
     return 0

@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from mobilesam.modeling.image_encoder import EMBED_STRIDE
-
-BUCKET_STEP = 2 * EMBED_STRIDE  # px: sides of batches are multiples of it
+BUCKET_STEP = 32  # px: sides of batches are multiples of it; two cells of an image embedding
 MAX_MASKS = 64  # of one photo
 
 

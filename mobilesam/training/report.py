@@ -23,7 +23,8 @@ from mobilesam.training.evaluate import (
     calibration,
     summarise,
 )
-from mobilesam.training.measure import Measured, Measurer, Plan
+from mobilesam.training.measure import Measured, Measurer
+from mobilesam.training.plan import Plan
 from mobilesam.training.plots import (
     SHORT,
     plot_agreement,

@@ -42,8 +42,9 @@ from mobilesam.training.optimiser import (
     take_step,
     update_average,
 )
+from mobilesam.training.places import open_validation
 from mobilesam.training.stopping import StopRequest
-from mobilesam.training.validation import measure_together, open_validation
+from mobilesam.training.validation import measure_together
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +82,7 @@ class Run(ABC):
         if config.workers is None:
             config = dataclasses.replace(config, workers=processes.workers_for(self.device))
         self.config = config
+        self.validation_source = open_validation(config)
         self.model = self.build_model().to(self.device, memory_format=torch.channels_last)
         data = dataclasses.replace(config.data, image_size=self.model.image_size)
         self.config = dataclasses.replace(config, data=data)
@@ -97,7 +99,6 @@ class Run(ABC):
         self._logged_seconds = 0.0
         self.skips = Skips()
         self._meter = Meter(self.device, self.world)
-        self.validation_source = open_validation(self.config)
         make_folder(self.out)
         self.state_path = self.out / "state.pt"
         if self.state_path.exists():

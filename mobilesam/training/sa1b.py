@@ -98,6 +98,15 @@ class Listing(NamedTuple):
     annotated: set[str]
 
 
+def has_photos(folder: Path) -> bool:
+    """Tell whether there is any ``sa_*.jpg`` in a folder or below it; the first one ends this."""
+    return any(_is_photo(name) for _, _, names in os.walk(folder) for name in names)
+
+
+def _is_photo(name: str) -> bool:
+    return name.startswith("sa_") and name.endswith(".jpg")
+
+
 def list_photos(folder: Path) -> Listing:
     """Walk once through a folder and all below it; nothing is opened."""
     photos, annotated = [], set()
@@ -105,11 +114,10 @@ def list_photos(folder: Path) -> Listing:
         below = os.path.relpath(place, folder)
         prefix = "" if below == os.curdir else f"{below}{os.sep}"
         for name in names:
-            if name.startswith("sa_"):
-                if name.endswith(".jpg"):
-                    photos.append(prefix + name)
-                elif name.endswith(".json"):
-                    annotated.add(prefix + name.removesuffix(".json"))
+            if _is_photo(name):
+                photos.append(prefix + name)
+            elif name.startswith("sa_") and name.endswith(".json"):
+                annotated.add(prefix + name.removesuffix(".json"))
     return Listing(sorted(photos, key=lambda path: path.split(os.sep)), annotated)
 
 

@@ -165,16 +165,37 @@ def open_source(folder: str | Path, split: str, limit: int | None = None) -> Sou
     from mobilesam.training.shards import Shards
 
     folder = Path(folder)
-    if any(folder.glob(f"{split}-*.tar")):
+    if _has_shards(folder, split):
         return Shards(folder, split)
     listing = list_photos(folder)
     if listing.photos:
         return SA1BFolder(folder, split, limit=limit, listing=listing)
+    raise _nothing_in(folder, split)
+
+
+def check_source(folder: str | Path, split: str) -> None:
+    """Check, by names alone, that a folder has what ``open_source`` opens; that takes longer.
+
+    Raises:
+        FileNotFoundError: If it has not.
+    """
+    from mobilesam.training.sa1b import has_photos
+
+    folder = Path(folder)
+    if not (_has_shards(folder, split) or has_photos(folder)):
+        raise _nothing_in(folder, split)
+
+
+def _has_shards(folder: Path, split: str) -> bool:
+    return any(folder.glob(f"{split}-*.tar"))
+
+
+def _nothing_in(folder: Path, split: str) -> FileNotFoundError:
     if not folder.is_dir():
         found = "is no folder"
     else:
         found = "holds neither" if any(folder.iterdir()) else "is empty"
-    raise FileNotFoundError(
+    return FileNotFoundError(
         f"{folder.resolve()} {found}; expected {split}-*.tar, or sa_*.jpg with sa_*.json as SA-1B "
         "has them. Name the folder with --data."
     )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mobilesam.files import make_folder
+from mobilesam.files import check_folder, make_folder
 from mobilesam.training.data_config import DataConfig
-from mobilesam.training.measure import Measurer, Plan, measure
+from mobilesam.training.plan import Plan
+from mobilesam.training.sources import check_source
 
 
 def add_val_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -52,23 +53,25 @@ def add_val_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _val(options: argparse.Namespace) -> int:
+    plan = Plan(
+        data=options.data,
+        split=options.split,
+        model=options.model,
+        against=options.against,
+        seed=options.seed,
+        prompts_per_distance=options.prompts_per_distance,
+        device=options.device,
+        limit=options.limit,
+        jobs=options.jobs,
+    )
+    check_source(plan.data, plan.split)
+    check_folder(options.out)
     from tqdm import tqdm
 
+    from mobilesam.training.measure import Measurer, measure  # brings PyTorch
     from mobilesam.training.report import write_report
 
-    measurer = Measurer(
-        Plan(
-            data=options.data,
-            split=options.split,
-            model=options.model,
-            against=options.against,
-            seed=options.seed,
-            prompts_per_distance=options.prompts_per_distance,
-            device=options.device,
-            limit=options.limit,
-            jobs=options.jobs,
-        )
-    )
+    measurer = Measurer(plan)
     make_folder(options.out)  # before what takes long
     with tqdm(total=measurer.count, unit="photo") as bar:
         measured = measure(measurer, progress=lambda done, _: bar.update(done - bar.n))

@@ -6,9 +6,8 @@ import torch
 
 from mobilesam.modeling import Sam, build_model, prepare_for_inference
 from mobilesam.training import processes
-from mobilesam.training.config import RunConfig
 from mobilesam.training.evaluate import Row, evaluate_photos
-from mobilesam.training.sources import Source, open_source
+from mobilesam.training.sources import Source
 
 
 def measure_together(
@@ -34,21 +33,6 @@ def measure_together(
     threads = processes.workers_for(device)
     by_photo = processes.gather(list(evaluate_photos(model, source, mine, threads)))
     return None if by_photo is None else [row for rows in by_photo for row in rows]
-
-
-def open_validation(config: RunConfig) -> Source | None:
-    """Return the source of a run's validation photos; None if it shall have none.
-
-    Raises:
-        FileNotFoundError: If there are none; it says what to do.
-    """
-    if not config.val_photos:
-        return None
-    try:
-        return open_source(config.data.data, "val", config.val_photos)
-    except FileNotFoundError as error:
-        hint = "To train without validation, set val_photos to 0."
-        raise FileNotFoundError(f"{error} {hint}") from error
 
 
 def inference_copy(average: Sam, device: torch.device) -> Sam:
