@@ -15,7 +15,7 @@ from mobilesam import CheckpointError, available, default_model_name, load_model
 from mobilesam.checkpoints import read_checkpoint
 from mobilesam.modeling import build_model
 from mobilesam.registry import MODELS
-from mobilesam.training.checkpointing import read_metadata, save_model
+from mobilesam.training.checkpointing import save_model
 from tests.conftest import EMBEDDED_FILE
 from tests.official_checkpoints import official_state_dict, write_official_checkpoint
 
@@ -52,7 +52,7 @@ def test_a_checkpoint_path_is_a_model_too(tmp_path: Path) -> None:
     save_model(build_model("deit_tiny", 64, pads_to_square=False), path, {"licence": "none"})
     model = load_model(path)
     assert (model.name, model.image_size, model.pads_to_square) == ("mine", 64, False)
-    assert read_metadata(path)["licence"] == "none"
+    assert load_model(path).metadata["licence"] == "none"
     assert load_model(EMBEDDED_FILE).encoder_name == "deit_tiny"
 
 

@@ -9,7 +9,7 @@ import torch
 
 from mobilesam import load_model
 from mobilesam.modeling import build_model
-from mobilesam.training.checkpointing import read_metadata, save_model
+from mobilesam.training.checkpointing import save_model
 from mobilesam.training.initialise import initialise_decoder
 from scripts import train_embedded
 from tests.shards import write_shards
@@ -35,7 +35,7 @@ def test_teacher_and_student_are_trained_one_after_the_other(
     assert load_model(made["teacher"]).encoder_name == "deit_tiny"
     assert load_model(made["student"]).encoder_name == "tiny_vit"
     assert load_model(made["student"]).image_size == 64
-    metadata = read_metadata(made["student"])
+    metadata = load_model(made["student"]).metadata
     assert (metadata["stage"], metadata["teacher"]) == ("finetune", "teacher")
     stamps = {name: path.stat().st_mtime_ns for name, path in made.items()}
     assert train_embedded.main([*words, *QUICK]) == 0  # all are finished

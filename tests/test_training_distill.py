@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from mobilesam import Predictor, load_model
 from mobilesam.modeling import build_model
 from mobilesam.training import embedding_cache
-from mobilesam.training.checkpointing import load_state, read_metadata, save_model
+from mobilesam.training.checkpointing import load_state, save_model
 from mobilesam.training.config import DistillConfig
 from mobilesam.training.distill import DistillRun, DistillStep, fill_outside
 from mobilesam.training.embedding_cache import CacheIndex, EmbeddingCache
@@ -126,7 +126,7 @@ def test_a_student_learns_and_takes_over_the_decoder(
         had = getattr(original, part).state_dict()
         for name, tensor in getattr(student, part).state_dict().items():
             torch.testing.assert_close(tensor, had[name], rtol=0, atol=0)
-    metadata = read_metadata(tmp_path / "model.safetensors")
+    metadata = load_model(tmp_path / "model.safetensors").metadata
     assert (metadata["stage"], metadata["teacher"]) == ("distill", teacher.stem)
 
 
@@ -173,7 +173,7 @@ def test_a_student_goes_on_at_another_size(data: Path, teacher: Path, tmp_path: 
             torch.testing.assert_close(tensor, before, rtol=0, atol=0)
     run.run()
     assert load_model(tmp_path / "96/model.safetensors").image_size == 96
-    metadata = read_metadata(tmp_path / "96/model.safetensors")
+    metadata = load_model(tmp_path / "96/model.safetensors").metadata
     assert (metadata["teacher"], metadata["init"]) == (teacher.stem, "64")
 
 
@@ -284,7 +284,7 @@ def test_photos_without_masks_in_sa1bs_layout_are_enough(teacher: Path, tmp_path
     DistillRun(config).run()
     assert load_state(tmp_path / "state.pt")["step"] == 3
     assert load_file(tmp_path / "cache/shard-00000.safetensors").keys() == {"0", "1", "2"}
-    assert read_metadata(tmp_path / "model.safetensors")["training_data"] == "sa1b"
+    assert load_model(tmp_path / "model.safetensors").metadata["training_data"] == "sa1b"
 
 
 def test_a_full_disk_is_noticed_before_the_work(

@@ -12,7 +12,7 @@ import torch
 from mobilesam import load_model
 from mobilesam.checkpoints import CheckpointError
 from mobilesam.modeling import build_model
-from mobilesam.training.checkpointing import load_state, read_metadata, save_model
+from mobilesam.training.checkpointing import load_state, save_model
 from mobilesam.training.config import CoupledConfig, FinetuneConfig, TeacherConfig
 from mobilesam.training.data import Batch
 from mobilesam.training.initialise import choose_padding, load_backbone, read_trainable
@@ -247,7 +247,7 @@ def test_a_coupled_student_starts_with_its_teachers_decoder(
     run.run()
     after = run.model.mask_decoder.state_dict()
     assert any(not torch.equal(after[k], v) for k, v in teacher.mask_decoder.state_dict().items())
-    metadata = read_metadata(tmp_path / "model.safetensors")
+    metadata = load_model(tmp_path / "model.safetensors").metadata
     assert (metadata["stage"], metadata["teacher"]) == ("coupled", "padded")
     assert metadata["training_data"] == "bars, disks, more"
     assert load_model(tmp_path / "model.safetensors").encoder_name == "tiny_vit"
@@ -283,7 +283,7 @@ def test_what_is_frozen_stays_as_it_was(
     moved = {name.split(".")[0] for name in changed}
     expected = {"image_encoder", "prompt_encoder", "mask_decoder"}
     assert moved == {part for part in expected if not f"{part}.".startswith(fixed or "-")}
-    metadata = read_metadata(tmp_path / "model.safetensors")
+    metadata = load_model(tmp_path / "model.safetensors").metadata
     assert (metadata["stage"], metadata["teacher"], metadata["init"]) == ("finetune", "t", "padded")
 
 
@@ -300,7 +300,7 @@ def test_an_official_checkpoint_can_be_finetuned(data: Path, tmp_path: Path) -> 
     run.run()
     model = load_model(tmp_path / "out/model.safetensors")
     assert (model.image_size, model.pads_to_square, model.draws_prompts) == (64, True, False)
-    assert read_metadata(tmp_path / "out/model.safetensors")["init"] == "mobile_sam"
+    assert load_model(tmp_path / "out/model.safetensors").metadata["init"] == "mobile_sam"
 
 
 def test_another_image_size_can_go_on_from_a_plain_vit(data: Path, tmp_path: Path) -> None:

@@ -21,7 +21,6 @@ from mobilesam.modeling import build_model
 from mobilesam.training import curves
 from mobilesam.training.checkpointing import (
     load_state,
-    read_metadata,
     save_state,
     write_tensors,
 )
@@ -64,7 +63,7 @@ def test_a_run_trains_reports_and_its_model_loads(data: Path, tmp_path: Path) ->
         assert expected in report
     model = load_model(tmp_path / "model.safetensors")
     assert (model.encoder_name, model.image_size, model.pads_to_square) == ("deit_tiny", 64, False)
-    metadata = read_metadata(tmp_path / "model.safetensors")
+    metadata = load_model(tmp_path / "model.safetensors").metadata
     assert metadata["steps"] == "4" and metadata["stage"] == "teacher"
     assert (metadata["training_data"], metadata["licence"]) == ("bars, disks", "CC0")
 

@@ -10,7 +10,6 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save
 from torch import nn
 
@@ -39,12 +38,6 @@ def write_tensors(
     """Write safetensors, whole or not at all; whom the folder lets read may read them."""
     with _whole(path) as part:
         part.write_bytes(save(tensors, metadata))  # save_file would keep them from everybody else
-
-
-def read_metadata(path: Path) -> dict[str, str]:
-    """Return what a safetensors file says of itself."""
-    with safe_open(path, framework="pt") as file:
-        return dict(file.metadata() or {})
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:

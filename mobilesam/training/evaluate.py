@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -51,32 +51,6 @@ class Row:
     share: float
     iou: dict[str, float]
     predicted_iou: dict[str, float]
-
-
-def evaluate(
-    model: Sam,
-    source: Source,
-    *,
-    limit: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> list[Row]:
-    """Measure ``model`` on every mask larger than 0.2 % of its picture.
-
-    A photo that cannot be read is left out.
-
-    Args:
-        model: Prepared for inference.
-        source: The split.
-        limit: Take only the first so many photos.
-        progress: Called with photos done and photos in all.
-    """
-    samples = source.samples[:limit]
-    rows: list[Row] = []
-    for done, measured in enumerate(evaluate_photos(model, source, samples), start=1):
-        rows += measured
-        if progress:
-            progress(done, len(samples))
-    return rows
 
 
 def evaluate_photos(
