@@ -12,9 +12,9 @@ import torch
 from mobilesam import load_model
 from mobilesam.checkpoints import CheckpointError
 from mobilesam.modeling import build_model
+from mobilesam.training.batches import Batch
 from mobilesam.training.checkpointing import load_state, save_model
 from mobilesam.training.config import CoupledConfig, FinetuneConfig, TeacherConfig
-from mobilesam.training.data import Batch
 from mobilesam.training.initialise import choose_padding, load_backbone, read_trainable
 from mobilesam.training.losses import mask_losses, prompt_loss, true_iou
 from mobilesam.training.mask_training import CoupledRun, FinetuneRun, MaskStep, TeacherRun

@@ -19,9 +19,9 @@ from mobilesam.files import sha256_of
 from mobilesam.modeling import Sam, prepare_for_inference
 from mobilesam.registry import locate
 from mobilesam.training import processes
+from mobilesam.training.batches import PhotoBatch, PhotoBatches
 from mobilesam.training.compiling import compile_parts
 from mobilesam.training.config import DistillConfig
-from mobilesam.training.data import PhotoBatch, PhotoBatches
 from mobilesam.training.embedding_cache import CacheIndex, EmbeddingCache
 from mobilesam.training.initialise import (
     load_backbone,

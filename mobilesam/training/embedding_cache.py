@@ -17,8 +17,10 @@ from safetensors import SafetensorError, safe_open
 from torch.utils.data import Dataset
 
 from mobilesam.modeling.image_encoder import EMBED_DIM, EMBED_STRIDE
+from mobilesam.training.buckets import bucket_of
 from mobilesam.training.checkpointing import write_tensors
-from mobilesam.training.data import bucket_of, canonical_pixels, training_loader
+from mobilesam.training.items import canonical_pixels
+from mobilesam.training.loader import training_loader
 from mobilesam.training.sources import Sample, SampleError, Source
 
 INDEX = "index.json"

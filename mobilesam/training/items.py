@@ -22,6 +22,7 @@ from mobilesam.training.augment import (
     read_canvas,
     step_for,
 )
+from mobilesam.training.buckets import Shape, bucket_of
 from mobilesam.training.data_config import DataConfig
 from mobilesam.training.sources import Objects, Sample, SampleError, Source, Window
 from mobilesam.transforms import LOW_RES_STRIDE, input_size_for
@@ -29,7 +30,6 @@ from mobilesam.transforms import LOW_RES_STRIDE, input_size_for
 SMALL_FIRST = 0.4  # power of a mask's area by which smaller ones are drawn before larger ones
 FULL = 255  # of a target: the mask covers the whole cell
 CELL_MARGIN = 2  # cells, or pixels if they are larger: farther from its box no mask reaches
-Shape = tuple[int, int]
 
 
 class Shown(NamedTuple):
@@ -285,6 +285,30 @@ def whole_photo(source: Source, sample: Sample, shape: Shape, square: bool) -> n
     shape = input_size_for(sample.size, shape[0]) if square else shape
     step, _ = reduced(source, sample, shape, 1.0)
     return resize(source.photo(sample, step), shape)
+
+
+def canonical_pixels(
+    source: Source, sample: Sample, image_size: int, square: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Show a whole photo, unchanged, in a frame as ``PhotoBatches`` has them.
+
+    Args:
+        source: What reads the photo.
+        sample: The photo.
+        image_size: Side of the input frame, pixels.
+        square: Whether the photo keeps its aspect ratio and the rest of the frame is zero.
+
+    Returns:
+        (3, h, w) uint8, and (2,) int64 (height, width) of the picture in it.
+
+    Raises:
+        SampleError: If the photo cannot be read.
+    """
+    shape = (image_size, image_size) if square else bucket_of(sample.size, image_size)
+    photo = whole_photo(source, sample, shape, square)
+    pixels = np.zeros((*shape, 3), np.uint8)
+    pixels[: photo.shape[0], : photo.shape[1]] = photo
+    return torch.from_numpy(pixels).permute(2, 0, 1), torch.tensor(photo.shape[:2])
 
 
 def resize(photo: Image.Image, shape: Shape) -> np.ndarray:

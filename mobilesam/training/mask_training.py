@@ -14,6 +14,7 @@ from mobilesam.modeling import Sam, build_model
 from mobilesam.modeling.layers import as_map
 from mobilesam.modeling.prompt_encoder import embed_prompts
 from mobilesam.registry import load_model
+from mobilesam.training.batches import Batch, TrainingBatches
 from mobilesam.training.config import (
     DEFAULT_IMAGE_SIZE,
     CoupledConfig,
@@ -21,7 +22,6 @@ from mobilesam.training.config import (
     MaskConfig,
     TeacherConfig,
 )
-from mobilesam.training.data import Batch, TrainingBatches
 from mobilesam.training.initialise import (
     choose_padding,
     initialise_decoder,

@@ -21,6 +21,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from mobilesam.files import make_folder
 from mobilesam.modeling import Sam
 from mobilesam.training import curves, processes
+from mobilesam.training.batches import Batches
 from mobilesam.training.checkpointing import (
     COUNTED,
     all_finite,
@@ -31,9 +32,9 @@ from mobilesam.training.checkpointing import (
 )
 from mobilesam.training.compiling import compile_parts
 from mobilesam.training.config import RunConfig
-from mobilesam.training.data import Batches, training_loader
 from mobilesam.training.evaluate import summarise
 from mobilesam.training.initialise import choose_attention
+from mobilesam.training.loader import training_loader
 from mobilesam.training.meter import Meter, Skips
 from mobilesam.training.optimiser import (
     build_optimizer,

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
-import signal
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset, get_worker_info
 
-from mobilesam.training.data_config import BUCKET_STEP, DataConfig
-from mobilesam.training.items import FULL, Item, Shape, make_item, make_photo, whole_photo
+from mobilesam.training.buckets import Shape, bucket_of, join_small
+from mobilesam.training.data_config import DataConfig
+from mobilesam.training.items import FULL, Item, make_item, make_photo, whole_photo
 from mobilesam.training.memory import InMemory
 from mobilesam.training.sources import Sample, SampleError, Source, open_source
 from mobilesam.transforms import LOW_RES_STRIDE
@@ -22,7 +20,6 @@ from mobilesam.transforms import LOW_RES_STRIDE
 MAX_DRAWS = 10_000  # photos for one place in a batch
 TRIED = 100  # photos of an aspect ratio that is never used if nothing can be made of any of them
 FEWEST_BATCHES = 2  # that photos of one aspect ratio must fill, or they join the nearest one
-PREFETCH = 2  # batches that each worker has ready
 
 
 @dataclass
@@ -329,116 +326,6 @@ class PhotoBatches(_Batches):
         )
 
 
-def canonical_pixels(
-    source: Source, sample: Sample, image_size: int, square: bool
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Show a whole photo, unchanged, in a frame as ``PhotoBatches`` has them.
-
-    Args:
-        source: What reads the photo.
-        sample: The photo.
-        image_size: Side of the input frame, pixels.
-        square: Whether the photo keeps its aspect ratio and the rest of the frame is zero.
-
-    Returns:
-        (3, h, w) uint8, and (2,) int64 (height, width) of the picture in it.
-
-    Raises:
-        SampleError: If the photo cannot be read.
-    """
-    shape = (image_size, image_size) if square else bucket_of(sample.size, image_size)
-    photo = whole_photo(source, sample, shape, square)
-    pixels = np.zeros((*shape, 3), np.uint8)
-    pixels[: photo.shape[0], : photo.shape[1]] = photo
-    return torch.from_numpy(pixels).permute(2, 0, 1), torch.tensor(photo.shape[:2])
-
-
-def bucket_of(size: tuple[int, int], image_size: int) -> tuple[int, int]:
-    """Return the (h, w) that photos of about this aspect ratio are brought to in a batch."""
-    scale = image_size / max(size)
-    h, w = (
-        min(image_size, max(BUCKET_STEP, round(side * scale / BUCKET_STEP) * BUCKET_STEP))
-        for side in size
-    )
-    return h, w
-
-
-def join_small(buckets: dict[Shape, list[int]], fewest: int) -> dict[Shape, list[int]]:
-    """Let photos of rare aspect ratios join those of the nearest one, rarest first.
-
-    Args:
-        buckets: The photos of each (h, w).
-        fewest: Photos that each must have in the end, unless it has them all.
-
-    Returns:
-        All the photos, by those (h, w) that are left.
-    """
-    joined = dict(buckets)
-    while len(joined) > 1:
-        rarest = min(joined, key=lambda shape: (len(joined[shape]), shape))
-        if len(joined[rarest]) >= fewest:
-            break
-        photos = joined.pop(rarest)
-        ratio = rarest[0] / rarest[1]
-        nearest = min(joined, key=lambda shape: (abs(math.log(shape[0] / shape[1] / ratio)), shape))
-        joined[nearest] = sorted([*joined[nearest], *photos])
-    return joined
-
-
 def _pick(cumulative: np.ndarray, rng: np.random.Generator) -> int:
     """Draw a number by its weight, from the weights added up."""
     return int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))
-
-
-@dataclass(frozen=True)
-class _Failure:
-    """An error that a reader process hands over; PyTorch would wrap it into a traceback."""
-
-    error: ValueError | OSError
-
-
-class _Reader(IterableDataset):
-    """Batches as a reader process makes them, and in the end the error that stopped it."""
-
-    def __init__(self, batches: IterableDataset) -> None:
-        self.batches = batches
-
-    def __iter__(self) -> Iterator[Any]:
-        try:
-            yield from self.batches
-        except (ValueError, OSError) as error:
-            yield _Failure(error)
-
-
-def training_loader(
-    batches: Dataset | IterableDataset, workers: int, pin_memory: bool = False
-) -> Iterator[Any]:
-    """Yield such batches endlessly, in the order of their steps.
-
-    Args:
-        batches: What makes them; or photos by their numbers, which end with the last.
-        workers: Processes that do so; with 0, this one does. They are forked where that is usual,
-            so that they share what is in memory.
-        pin_memory: Whether batches lie where a GPU copies them from quickly.
-
-    Raises:
-        ValueError, OSError: As in whatever process made the batch.
-    """
-    loader = DataLoader(
-        _Reader(batches) if isinstance(batches, IterableDataset) else batches,
-        batch_size=None,
-        num_workers=workers,
-        prefetch_factor=PREFETCH if workers else None,
-        worker_init_fn=_begin_reader if workers else None,
-        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
-        pin_memory=pin_memory,
-    )
-    for batch in loader:
-        if isinstance(batch, _Failure):
-            raise batch.error
-        yield batch
-
-
-def _begin_reader(_worker: int) -> None:
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the process that trains

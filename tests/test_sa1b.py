@@ -15,8 +15,9 @@ from PIL import Image
 from mobilesam import rle
 from mobilesam.training import sa1b
 from mobilesam.training.augment import draw_patch
-from mobilesam.training.data import PhotoBatches, TrainingBatches, training_loader
+from mobilesam.training.batches import PhotoBatches, TrainingBatches
 from mobilesam.training.data_config import DataConfig
+from mobilesam.training.loader import training_loader
 from mobilesam.training.memory import InMemory
 from mobilesam.training.sa1b import SA1BFolder
 from mobilesam.training.sources import Sample, SampleError, open_source
