@@ -149,6 +149,33 @@ def test_a_full_disk_leaves_the_state_that_was_there(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["state.pt"]
 
 
+def test_a_row_that_a_full_disk_cut_off_is_told_and_forgotten(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    for step in (1, 2):
+        curves.append_row(path, {"step": step, "loss": step / 7})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 4, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"log\.csv could not be written .*; make room there"):
+            curves.append_row(path, {"step": 3, "loss": 3 / 7})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_text().endswith("\n3,0.")
+    assert [row["step"] for row in curves.read_rows(path)] == [1, 2]
+    curves.drop_rows_after(path, 9)
+    curves.append_row(path, {"step": 3, "loss": 1.0})
+    assert [row["loss"] for row in rows_of(path)] == pytest.approx([1 / 7, 2 / 7, 1], rel=1e-5)
+
+
+def test_a_run_cut_off_before_its_report_is_validated_once(data: Path, tmp_path: Path) -> None:
+    config = small_config(TeacherConfig, data, tmp_path, steps=1, val_photos=1)
+    TeacherRun(config).run()
+    (tmp_path / "report.md").unlink()
+    TeacherRun(config).run()
+    assert [row["step"] for row in rows_of(tmp_path / "val.csv")] == [1]
+    assert (tmp_path / "report.md").exists()
+
+
 def test_a_finished_run_is_left_alone(data: Path, tmp_path: Path) -> None:
     config = small_config(TeacherConfig, data, tmp_path, steps=1)
     TeacherRun(config).run()

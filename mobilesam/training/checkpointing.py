@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -36,30 +37,42 @@ def write_tensors(
     path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None
 ) -> None:
     """Write safetensors, whole or not at all; whom the folder lets read may read them."""
-    with _whole(path) as part:
+    with whole(path) as part:
         part.write_bytes(save(tensors, metadata))  # save_file would keep them from everybody else
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Write a run's state, whole or not at all: a kill in the middle leaves the one before."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _whole(path) as part:
-        torch.save(state, part)
+    with whole(path) as part:
+        try:
+            torch.save(state, part)
+        except RuntimeError as error:  # PyTorch's own where a disk is full
+            raise OSError(errno.ENOSPC, "is the disk full?") from error
 
 
 @contextmanager
-def _whole(path: Path) -> Iterator[Path]:
+def whole(path: Path) -> Iterator[Path]:
     """Give a name to write to, and move what is there to ``path`` if all went well."""
     part = path.with_name(path.name + ".part")
+    with writing(path):
+        try:
+            yield part
+            os.replace(part, path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say what to do where a file cannot be written."""
     try:
-        yield part
-        os.replace(part, path)
-    except (OSError, RuntimeError) as error:  # torch.save raises the latter where a disk is full
-        part.unlink(missing_ok=True)
-        why = error.strerror if isinstance(error, OSError) else "is the disk full?"
+        yield
+    except OSError as error:
         raise OSError(
-            f"{path} could not be written ({why}); make room there, then give the same command "
-            "again."
+            f"{path} could not be written ({error.strerror or error}); make room there, then give "
+            "the same command again."
         ) from error
 
 

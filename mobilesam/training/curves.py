@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
+
+from mobilesam.training.checkpointing import whole, writing
 
 LOG = "log.csv"
 VALIDATION = "val.csv"
@@ -21,11 +22,15 @@ def append_row(path: Path, row: Mapping[str, float]) -> None:
     """Add a row to a CSV file, which begins with the row's names."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(row))
-        if new:
-            writer.writeheader()
-        writer.writerow({key: f"{value:.6g}" for key, value in row.items()})
+    with writing(path), path.open("a", newline="") as file:
+        _write(file, [row], head=new)
+
+
+def _write(file: TextIO, rows: Sequence[Mapping[str, float]], *, head: bool) -> None:
+    writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+    if head:
+        writer.writeheader()
+    writer.writerows({key: f"{value:.6g}" for key, value in row.items()} for row in rows)
 
 
 def in_words(row: Mapping[str, float]) -> str:
@@ -34,27 +39,28 @@ def in_words(row: Mapping[str, float]) -> str:
 
 
 def read_rows(path: Path) -> list[dict[str, float]]:
-    """Read a CSV file of numbers; none if there is no such file."""
+    """Read a CSV file of numbers; none if there is no such file.
+
+    A last row without an end, as a full disk leaves it, does not count.
+    """
     if not path.exists():
         return []
     with path.open(newline="") as file:
-        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+        lines = [line for line in file if line.endswith("\n")]
+    return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(lines)]
 
 
 def drop_rows_after(path: Path, step: int) -> None:
-    """Forget the rows beyond a step: the run was cut off and goes on from there."""
-    rows = read_rows(path)
-    kept = [row for row in rows if row["step"] <= step]
-    if len(kept) == len(rows):
+    """Forget the rows beyond a step, from which a run goes on that was cut off.
+
+    And one that is not whole, to which the next would be added.
+    """
+    kept = [row for row in read_rows(path) if row["step"] <= step]
+    if not kept:
+        path.unlink(missing_ok=True)
         return
-    part = path.with_name(path.name + ".part")
-    part.unlink(missing_ok=True)
-    for row in kept:
-        append_row(part, row)
-    if kept:
-        os.replace(part, path)
-    else:
-        path.unlink()
+    with whole(path) as part, part.open("w", newline="") as file:
+        _write(file, kept, head=True)
 
 
 def draw_curves(out: Path, title: str) -> None:
@@ -84,10 +90,9 @@ def draw_curves(out: Path, title: str) -> None:
     _draw(right, log, ["images_per_second"])
     right.set(ylim=(0, None), xlabel="step")
     figure.suptitle(title)
-    part = out / f"{CURVES}.part"
-    figure.savefig(part, dpi=110, format="png")
+    with whole(out / CURVES) as part:
+        figure.savefig(part, dpi=110, format="png")
     plt.close(figure)
-    os.replace(part, out / CURVES)
 
 
 def _draw(panel: Any, rows: list[dict[str, float]], names: list[str], **style: str) -> None:
@@ -127,6 +132,5 @@ def write_report(
         ]
     lines += ["", f"![curves]({CURVES})", "", "## Settings", "", "| | |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in settings.items()]
-    part = out / f"{REPORT}.part"
-    part.write_text("\n".join(lines) + "\n")
-    os.replace(part, out / REPORT)
+    with whole(out / REPORT) as part:
+        part.write_text("\n".join(lines) + "\n")

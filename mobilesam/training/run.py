@@ -335,7 +335,9 @@ class Run(ABC):
 
     def _note_validation(self, overall: dict[str, float], took: float) -> None:
         row = {"step": self.step, "minutes": self.seconds / 60, **overall}
-        curves.append_row(self.out / curves.VALIDATION, row)
+        path = self.out / curves.VALIDATION
+        curves.drop_rows_after(path, self.step - 1)  # had it been cut off before its report
+        curves.append_row(path, row)
         curves.draw_curves(self.out, self._title())
         self.say(f"validation ({took:.0f} s): {curves.in_words(row)}")
 
