@@ -2,7 +2,8 @@
 
 ``python -m benchmarks.gpu`` prints four Markdown tables and one line of JSON. Without an NVIDIA
 GPU it says so and leaves the cells empty; ``--device cpu --quick`` runs all its code on a CPU, on
-tiny pictures, to show that it works, and its numbers mean nothing.
+tiny pictures, to show that it works, and its numbers mean nothing. What fails is told, and the rest
+measured. A run that is ended, or cut off by ``--minutes``, prints the tables as far as it has got.
 """
 
 from __future__ import annotations
@@ -22,8 +23,25 @@ from PIL import Image
 
 from benchmarks.common import ROOT
 from benchmarks.gpu_many import measure_many
-from benchmarks.gpu_paths import MODES, PRECISIONS, ModelPath, in_precision, median_ms
-from benchmarks.gpu_results import NAMES, QUICK, Many, MaskAgreement, Settings, Speed, report
+from benchmarks.gpu_paths import (
+    MODES,
+    PRECISIONS,
+    ModelPath,
+    first_line,
+    in_precision,
+    median_ms,
+)
+from benchmarks.gpu_results import (
+    NAMES,
+    QUICK,
+    Many,
+    MaskAgreement,
+    Results,
+    Settings,
+    Speed,
+    report,
+)
+from benchmarks.time_limit import CutOff, cut_off_after
 from mobilesam import MODELS, available, load_model
 from mobilesam.masks import mask_iou
 from mobilesam.modeling import Sam, build_model, prepare_for_inference
@@ -31,21 +49,34 @@ from mobilesam.modeling import Sam, build_model, prepare_for_inference
 OFFICIAL = {"tiny_vit": "mobile_sam", "sam_vit_h": "sam_vit_h", "sam_vit_b": "sam_vit_b"}
 MOBILE_SAM = "tiny_vit"
 REFERENCE = ("fp32", "eager")
+WANTED = ("bf16", "fp16", "fp32")  # precisions, in the order in which they are measured
+NO_GRAPHS = "CUDA graphs need a CUDA device"
 GRID = (0.25, 0.5, 0.75)  # of a photo's sides: where it is clicked to compare masks
 
 
-def paths(architecture: str, settings: Settings) -> Iterator[tuple[str, str]]:
-    """Yield precision and mode of each path to measure; only MobileSAM is compiled."""
-    compiles = architecture == MOBILE_SAM
-    modes = [mode for mode in settings.modes if compiles or not mode.startswith("compiled")]
-    for precision in settings.precisions:
-        for mode in modes:
-            yield precision, mode
+def paths(
+    architecture: str, settings: Settings, compiles: bool | None = None
+) -> list[tuple[str, str]]:
+    """Return precision and mode of the paths to measure, the most wanted precision first.
+
+    Args:
+        architecture: The image encoder's name; only MobileSAM is compiled.
+        settings: What to measure.
+        compiles: Only those that compile, or only the others; by default all.
+    """
+    modes = [
+        mode
+        for mode in settings.modes
+        if (compiles is None or mode.startswith("compiled") == compiles)
+        and (architecture == MOBILE_SAM or not mode.startswith("compiled"))
+    ]
+    precisions = [precision for precision in WANTED if precision in settings.precisions]
+    return [(precision, mode) for precision in precisions for mode in modes]
 
 
-def compared_paths(settings: Settings) -> list[tuple[str, str]]:
-    """Return all paths of MobileSAM but the one that the others' masks are compared with."""
-    return [path for path in paths(MOBILE_SAM, settings) if path != REFERENCE]
+def compared_paths(settings: Settings, compiles: bool | None = None) -> list[tuple[str, str]]:
+    """Return the paths of MobileSAM but the one that the others' masks are compared with."""
+    return [path for path in paths(MOBILE_SAM, settings, compiles) if path != REFERENCE]
 
 
 def load(architecture: str, image_size: int, device: torch.device) -> tuple[Sam, str]:
@@ -75,17 +106,14 @@ def inputs(
 
 
 @torch.no_grad()
-def measure_speed(
-    model: Sam, architecture: str, precision: str, mode: str, settings: Settings
-) -> Speed:
+def measure_speed(model: Sam, speed: Speed, settings: Settings) -> None:
     """Time one path; whatever fails, such as memory, is told in its ``problem``."""
-    device, rounds = model.device, settings.rounds
-    speed = Speed(architecture, precision, mode)
+    device, rounds, mode = model.device, settings.rounds, speed.mode
     if mode.endswith("CUDA graph") and device.type != "cuda":
-        speed.problem = "CUDA graphs need a CUDA device"
-        return speed
+        speed.problem = NO_GRAPHS
+        return
     try:
-        path = ModelPath(in_precision(model, PRECISIONS[precision]), mode)
+        path = ModelPath(in_precision(model, PRECISIONS[speed.precision]), mode)
         pixels, coords, labels = inputs(1, settings.image_size, device)
         features = path.model.encode_image(pixels)
         speed.encoder_ms = median_ms(lambda: path.encode(pixels), device, rounds)
@@ -95,13 +123,8 @@ def measure_speed(
         path = ModelPath(path.model, mode)  # a graph has the shapes it was captured with
         batch_ms = median_ms(lambda: path.segment(*many), device, max(3, rounds // 3))
         speed.images_per_s = settings.batch * 1000 / batch_ms
-    except RuntimeError as error:  # out of memory, or what a compiler or a capture cannot do
-        speed.problem = _first_line(error)
-    return speed
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {(str(error).strip() or '?').splitlines()[0][:200]}"
+    except Exception as error:  # no memory, or what a compiler or a capture cannot do: go on
+        speed.problem = first_line(error)
 
 
 def _free() -> None:
@@ -113,23 +136,35 @@ def _free() -> None:
 
 
 def measure_speeds(
-    settings: Settings, device: torch.device
-) -> tuple[list[Speed], dict[str, str], list[Many]]:
-    """Time every path of every architecture; also whose weights each had, and many prompts."""
-    speeds, weights, many = [], {}, []
-    for architecture in settings.architectures:
-        model, weights[architecture] = load(architecture, settings.image_size, device)
-        for precision, mode in paths(architecture, settings):
-            speeds.append(measure_speed(model, architecture, precision, mode, settings))
-            _say(speeds[-1])
-            _free()
-        if architecture == MOBILE_SAM:  # the decoder is the same in all
-            for result in measure_many(model, architecture, settings):
-                many.append(result)
-                _say(result)
-        del model
+    architecture: str, compiles: bool, settings: Settings, device: torch.device, found: Results
+) -> None:
+    """Time an architecture's paths: those that compile, or the others."""
+    todo = paths(architecture, settings, compiles)
+    if not todo:
+        return
+    try:
+        model, found.weights[architecture] = load(architecture, settings.image_size, device)
+    except Exception as error:  # no memory: the others may have enough
+        found.speeds += [Speed(architecture, *path, problem=first_line(error)) for path in todo]
+        return
+    for path in todo:
+        found.speeds.append(Speed(architecture, *path))
+        measure_speed(model, found.speeds[-1], settings)
+        _say(found.speeds[-1])
         _free()
-    return speeds, weights, many
+    del model
+    _free()
+
+
+def measure_many_prompts(settings: Settings, device: torch.device, found: Results) -> None:
+    """Time many prompts with MobileSAM's decoder, which is the others', too."""
+    if MOBILE_SAM not in settings.architectures:
+        return
+    model, _ = load(MOBILE_SAM, settings.image_size, device)
+    for result in measure_many(model, MOBILE_SAM, settings):
+        found.many.append(result)
+        _say(result)
+    _free()
 
 
 def example_prompts(
@@ -173,42 +208,57 @@ def masks_of(
 
 
 @torch.no_grad()
-def compare_masks(
-    model: Sam, name: str, precision: str, mode: str, settings: Settings
-) -> MaskAgreement:
+def compare_masks(model: Sam, result: MaskAgreement, settings: Settings) -> None:
     """Compare a path's masks with eager fp32's; empty ones of the latter are left out."""
-    result = MaskAgreement(name, precision, mode)
-    if mode.endswith("CUDA graph") and model.device.type != "cuda":
-        result.problem = "CUDA graphs need a CUDA device"
-        return result
+    if result.mode.endswith("CUDA graph") and model.device.type != "cuda":
+        result.problem = NO_GRAPHS
+        return
     reference = ModelPath(model, REFERENCE[1])
     ious = []
     try:
-        fast = ModelPath(in_precision(model, PRECISIONS[precision]), mode)
+        fast = ModelPath(in_precision(model, PRECISIONS[result.precision]), result.mode)
         for photo in example_prompts(settings.photos, model.image_size, model.device):
             for true, mask in zip(masks_of(reference, *photo), masks_of(fast, *photo), strict=True):
                 if true.any():
                     ious.append(mask_iou(mask, true))
-    except RuntimeError as error:
-        result.problem = _first_line(error)
-        return result
+    except Exception as error:  # as above
+        result.problem = first_line(error)
+        return
     result.prompts = len(ious)
     if ious:
         result.mean_iou, result.lowest_iou = float(np.mean(ious)), min(ious)
-    return result
 
 
-def compare_all_masks(settings: Settings, device: torch.device) -> list[MaskAgreement]:
-    """Compare every path but the reference, on our own models and MobileSAM if it is here."""
+def compare_all_masks(
+    compiles: bool, settings: Settings, device: torch.device, found: Results
+) -> None:
+    """Compare paths with the reference, on our own models and MobileSAM if it is here."""
     ours = [name for name, spec in MODELS.items() if spec.checkpoint is None]
-    results = []
-    for name in filter(available, [*ours, "mobile_sam"]):
+    todo = compared_paths(settings, compiles) if settings.photos else []
+    for name in filter(available, [*ours, "mobile_sam"] if todo else []):
         model = copy.deepcopy(load_model(name, download=False)).to(device)
-        for precision, mode in compared_paths(settings):
-            results.append(compare_masks(model, name, precision, mode, settings))
-            _say(results[-1])
+        for path in todo:
+            result = MaskAgreement(name, *path)
+            compare_masks(model, result, settings)
+            found.agreements.append(result)
+            _say(result)
             _free()
-    return results
+
+
+def measure_all(settings: Settings, device: torch.device, found: Results) -> None:
+    """Measure everything, the most wanted first: borrowed time may end before it is done.
+
+    MobileSAM, whether its fast paths keep the masks, the other architectures, many prompts; last
+    what compiles, which takes minutes before anything can be timed.
+    """
+    first, *others = sorted(settings.architectures, key=lambda name: name != MOBILE_SAM)
+    measure_speeds(first, False, settings, device, found)
+    compare_all_masks(False, settings, device, found)
+    for architecture in others:
+        measure_speeds(architecture, False, settings, device, found)
+    measure_many_prompts(settings, device, found)
+    measure_speeds(first, True, settings, device, found)
+    compare_all_masks(True, settings, device, found)
 
 
 def _say(result: Speed | Many | MaskAgreement) -> None:
@@ -238,26 +288,30 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="tiny sizes: does the code work?")
     for name, choices in (("architectures", NAMES), ("precisions", PRECISIONS), ("modes", MODES)):
         parser.add_argument(f"--{name}", nargs="+", choices=list(choices), help="only these")
+    parser.add_argument("--minutes", type=float, help="print what there is after so long")
     parser.add_argument("--rounds", type=int, help="timed calls")
     parser.add_argument("--photos", type=int, help="on which masks are compared; 0: none are")
     return parser.parse_args(words)
 
 
-def nothing_measured(
-    settings: Settings,
-) -> tuple[list[Speed], dict[str, str], list[Many], list[MaskAgreement]]:
+def nothing_measured(settings: Settings) -> Results:
     """Return the results of a machine without a GPU: the tables' rows, without numbers."""
-    speeds = [
+    found = Results()
+    found.speeds = [
         Speed(architecture, *path)
         for architecture in settings.architectures
         for path in paths(architecture, settings)
     ]
-    agreements = [MaskAgreement("embedded", *path) for path in compared_paths(settings)]
-    return speeds, {}, [], agreements
+    found.agreements = [MaskAgreement("embedded", *path) for path in compared_paths(settings)]
+    return found
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Measure and print; returns 2 if a device was asked for that is not there."""
+    """Measure and print.
+
+    Returns:
+        2 if a device was asked for that is not there, 1 if the run was cut off.
+    """
     options = parse(words)
     settings = settings_from(options)
     has_cuda = torch.cuda.is_available()
@@ -270,7 +324,7 @@ def main(words: Sequence[str] | None = None) -> int:
         return 2
     if options.device is None and not has_cuda:
         print("PyTorch sees no NVIDIA GPU here: nothing was measured, and the cells stay empty.")
-        report(settings, "no NVIDIA GPU", *nothing_measured(settings))
+        report(settings, "no NVIDIA GPU", nothing_measured(settings))
         return 0
     device = torch.device(options.device or "cuda")
     place = torch.cuda.get_device_name(device) if device.type == "cuda" else "the CPU"
@@ -278,10 +332,15 @@ def main(words: Sequence[str] | None = None) -> int:
         place += f", CUDA {torch.version.cuda}"
         if device.index is not None:
             torch.cuda.set_device(device)  # events, streams and graphs are the current device's
-    measured = measure_speeds(settings, device)
-    agreements = compare_all_masks(settings, device) if settings.photos else []
-    report(settings, place, *measured, agreements)
-    return 0
+    found = Results()
+    try:
+        with cut_off_after(options.minutes):
+            measure_all(settings, device, found)
+    except CutOff as why:
+        found.cut_off = str(why)
+    finally:
+        report(settings, place, found)
+    return 1 if found.cut_off else 0
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.gpu_paths import median_ms
+from benchmarks.gpu_paths import first_line, median_ms
 from benchmarks.gpu_results import Many, Settings
 from mobilesam import Predictor, SamAutomaticMaskGenerator
 from mobilesam.modeling import Sam
@@ -53,10 +53,15 @@ def calls(
 def measure_many(model: Sam, architecture: str, settings: Settings) -> Iterator[Many]:
     """Time each call; whatever fails is told in its ``problem``."""
     rounds = max(2, settings.rounds // 10)
-    for what, call in calls(model, architecture, settings):
+    try:
+        todo = list(calls(model, architecture, settings))
+    except Exception as error:  # no memory for the picture
+        yield Many(architecture, "many prompts", problem=first_line(error))
+        return
+    for what, call in todo:
         result = Many(architecture, what)
         try:
             result.ms = median_ms(call, model.device, rounds)
-        except RuntimeError as error:  # out of memory, or two devices that meet
-            result.problem = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
+        except Exception as error:  # no memory, or two devices that meet: go on
+            result.problem = first_line(error)
         yield result

@@ -167,6 +167,11 @@ class Captured:
         self.graph = graph
 
 
+def first_line(error: Exception) -> str:
+    """Return what went wrong in one line."""
+    return f"{type(error).__name__}: {(str(error).strip() or '?').splitlines()[0][:200]}"
+
+
 def median_ms(call: Callable[[], Any], device: torch.device, rounds: int) -> float:
     """Return the median time of ``call`` in milliseconds, by CUDA events on a GPU.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 
 import torch
 
@@ -121,6 +121,40 @@ class MaskAgreement:
     problem: str = ""
 
 
+@dataclass
+class Results:
+    """What a run has found so far.
+
+    Attributes:
+        speeds: Of every path.
+        weights: Whose weights each architecture has, by its name.
+        many: Times of many prompts.
+        agreements: Of masks.
+        cut_off: Why the run ended before it was done; empty if it was not.
+    """
+
+    speeds: list[Speed] = field(default_factory=list)
+    weights: dict[str, str] = field(default_factory=dict)
+    many: list[Many] = field(default_factory=list)
+    agreements: list[MaskAgreement] = field(default_factory=list)
+    cut_off: str = ""
+
+    def in_order(self, settings: Settings) -> Results:
+        """Return them in the order of the settings, whatever was measured first."""
+        precisions, modes = list(settings.precisions), list(settings.modes)
+
+        def place(one: Speed | MaskAgreement) -> tuple[int, int]:
+            return precisions.index(one.precision), modes.index(one.mode)
+
+        names = list(settings.architectures)
+        models = list(dict.fromkeys(each.model for each in self.agreements))
+        return replace(
+            self,
+            speeds=sorted(self.speeds, key=lambda s: (names.index(s.architecture), *place(s))),
+            agreements=sorted(self.agreements, key=lambda a: (models.index(a.model), *place(a))),
+        )
+
+
 def _cell(value: float | None, digits: int = 2) -> str:
     return EMPTY if value is None else f"{value:.{digits}f}"
 
@@ -183,15 +217,15 @@ def agreement_rows(results: Sequence[MaskAgreement]) -> list[list[str]]:
     ]
 
 
-def report(
-    settings: Settings,
-    place: str,
-    speeds: Sequence[Speed],
-    weights: dict[str, str],
-    many: Sequence[Many],
-    agreements: Sequence[MaskAgreement],
-) -> None:
+def report(settings: Settings, place: str, found: Results) -> None:
     """Print the tables, and all of it as one line of JSON."""
+    found = found.in_order(settings)
+    speeds, weights, many, agreements = (
+        found.speeds,
+        found.weights,
+        found.many,
+        found.agreements,
+    )
     side = settings.image_size
     whose = "; ".join(f"{NAMES[name]}: {text}" for name, text in weights.items()) or EMPTY
     print_table(
@@ -229,6 +263,8 @@ def report(
     for result in many:
         if result.problem:
             print(f"{result.what}: {result.problem}")
+    if found.cut_off:
+        print(f"The run ended before all was measured: {found.cut_off}.")
     content = {
         "machine": machine(),
         "device": place,
@@ -240,5 +276,6 @@ def report(
         "speed": [asdict(speed) for speed in speeds],
         "many": [asdict(result) for result in many],
         "agreement": [asdict(result) for result in agreements],
+        "cut_off": found.cut_off,
     }
     print(json.dumps(content))

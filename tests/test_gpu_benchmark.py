@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import signal
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
 
 from benchmarks import gpu, gpu_paths
 from benchmarks.gpu_paths import MODES, Captured, ModelPath, in_precision
-from benchmarks.gpu_results import MaskAgreement, Settings, Speed, agreement_rows, paper_rows
+from benchmarks.gpu_results import (
+    QUICK,
+    MaskAgreement,
+    Results,
+    Settings,
+    Speed,
+    agreement_rows,
+    paper_rows,
+)
 from mobilesam.modeling import build_model, prepare_for_inference
 
 TIMES = ("encoder_ms", "decoder_ms", "pipeline_ms", "images_per_s")
@@ -81,8 +93,7 @@ def test_the_gpu_that_was_named_is_the_current_one(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: current.append(str(device)))
-    monkeypatch.setattr(gpu, "measure_speeds", lambda *_: ([], {}, []))
-    monkeypatch.setattr(gpu, "compare_all_masks", lambda *_: [])
+    monkeypatch.setattr(gpu, "measure_all", lambda *_: None)
     assert gpu.main(words) == 0
     assert current == chosen
 
@@ -153,15 +164,88 @@ def test_a_captured_call_takes_new_inputs(monkeypatch: pytest.MonkeyPatch) -> No
     assert all(x is captured.inputs[0] for x in calls)
 
 
+ONLY = replace(QUICK, architectures=("tiny_vit",), precisions=("fp32", "bf16"), photos=1)
+
+
 def test_what_fails_is_told_and_the_rest_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_bf16(model: object, dtype: torch.dtype) -> object:
+        if dtype == torch.bfloat16:
+            raise AssertionError("A compiler's own.\nWith more lines.")
+        return in_precision(model, dtype)
+
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate much.")
 
-    monkeypatch.setattr(gpu, "ModelPath", full)
-    model, _ = gpu.load("tiny_vit", 64, torch.device("cpu"))
-    speed = gpu.measure_speed(model, "tiny_vit", "fp16", "eager", gpu.QUICK)
-    assert speed.problem == "OutOfMemoryError: CUDA out of memory."
-    assert speed.encoder_ms is None
+    monkeypatch.setattr(gpu, "in_precision", no_bf16)
+    found = Results()
+    gpu.measure_speeds("tiny_vit", False, ONLY, torch.device("cpu"), found)
+    assert [(speed.precision, speed.problem) for speed in found.speeds] == [
+        ("bf16", "AssertionError: A compiler's own."),
+        ("fp32", ""),
+    ]
+    assert found.speeds[0].encoder_ms is None and found.speeds[1].images_per_s > 0
+    monkeypatch.setattr(gpu, "load", full)
+    gpu.measure_speeds("tiny_vit", False, ONLY, torch.device("cpu"), found)
+    assert [speed.problem for speed in found.speeds[2:]] == [
+        "OutOfMemoryError: CUDA out of memory."
+    ] * 2
+
+
+def test_the_most_wanted_is_measured_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[tuple[str, ...]] = []
+    monkeypatch.setattr(gpu, "load", lambda name, *_: (None, ""))
+    monkeypatch.setattr(
+        gpu, "measure_speed", lambda _, s, __: order.append((s.architecture, s.precision, s.mode))
+    )
+    monkeypatch.setattr(gpu, "measure_many", lambda *_: [order.append(("many", "", ""))][:0])
+    monkeypatch.setattr(
+        gpu, "compare_masks", lambda _, r, __: order.append(("masks", r.precision, r.mode))
+    )
+    found = Results()
+    gpu.measure_all(Settings(), torch.device("cpu"), found)
+    assert order[:3] == [
+        ("tiny_vit", "bf16", "eager"),
+        ("tiny_vit", "bf16", "CUDA graph"),
+        ("tiny_vit", "fp16", "eager"),
+    ]
+    kinds = [(what, "compiled" in mode) for what, _, mode in order]
+    assert list(dict.fromkeys(kinds)) == [
+        ("tiny_vit", False),
+        ("masks", False),
+        ("sam_vit_h", False),
+        ("many", False),
+        ("tiny_vit", True),
+        ("masks", True),
+    ]
+    told = found.in_order(Settings()).speeds
+    assert [(speed.precision, speed.mode) for speed in told[:2]] == [
+        ("fp32", "eager"),
+        ("fp32", "compiled"),
+    ]
+    assert len(told) == len(set(map(str, told))) == 3 * 4 + 3 * 2
+
+
+@pytest.mark.parametrize("ends", ["time", "signal"])
+def test_a_run_that_is_cut_off_tells_what_it_has(
+    ends: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def measure(settings: Settings, _: torch.device, found: Results) -> None:
+        found.speeds.append(Speed("tiny_vit", "fp32", "eager", encoder_ms=7.25))
+        if ends == "signal":
+            os.kill(os.getpid(), signal.SIGTERM)
+        while True:
+            time.sleep(0.01)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(gpu, "measure_all", measure)
+    limit = ["--minutes", "0.002"] if ends == "time" else []
+    assert gpu.main(["--device", "cpu", "--quick", *limit]) == 1
+    out = capsys.readouterr().out
+    assert "| MobileSAM | fp32 | eager | 7.25 | – | – | – |" in out
+    why = {"time": "the time was up", "signal": "it was asked to end"}[ends]
+    assert f"The run ended before all was measured: {why}." in out
+    assert json.loads(out.splitlines()[-1])["cut_off"] == why
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_the_papers_numbers_stand_beside_ours() -> None:
