@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils.data import IterableDataset
 
-from mobilesam.training.failures import in_sentences
+from mobilesam.training.failures import FEWER, in_sentences
 from mobilesam.training.loader import training_loader
 
 
@@ -32,5 +32,12 @@ def test_a_reader_that_is_killed_says_what_to_do() -> None:
 def test_other_errors_pass_as_they_are() -> None:
     with pytest.raises(ValueError, match="smaller --images-per-batch"), in_sentences():
         raise torch.OutOfMemoryError("CUDA out of memory")
+    for error, said in (
+        (RuntimeError("CUDA error: out of memory\nCUDA kernel errors"), "The GPU's memory ran out"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when"), "The GPU's memory ran out"),
+        (MemoryError("Unable to allocate 9 GiB for an array"), "Memory ran out"),
+    ):
+        with pytest.raises(ValueError, match=f"^{said}: take fewer --jobs"), in_sentences(FEWER):
+            raise error
     with pytest.raises(RuntimeError, match="a mistake of ours"), in_sentences():
         raise RuntimeError("a mistake of ours")

@@ -162,6 +162,19 @@ def test_a_file_where_the_report_shall_go_is_noticed_before_the_work(
     refuses("cannot be written (", *words, "/proc/nowhere")
 
 
+def test_memory_that_does_not_suffice_is_one_sentence(
+    run: Run, data: Path, checkpoints: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("mobilesam.training.measure.measure_photo", full)
+    words = ("val", "--data", data, "--model", checkpoints[0], "--limit", 1, "--out", tmp_path)
+    status, _, stderr = run(*words)
+    assert status == 2
+    assert "error: The GPU's memory ran out: take fewer --jobs, a smaller model" in stderr
+
+
 def test_masks_that_are_all_too_small_are_refused(
     refuses: Callable[..., None],
     run: Run,

@@ -68,12 +68,14 @@ def _val(options: argparse.Namespace) -> int:
     check_folder(options.out)
     from tqdm import tqdm
 
-    from mobilesam.training.measure import Measurer, measure  # brings PyTorch
+    from mobilesam.training.failures import FEWER, in_sentences  # brings PyTorch
+    from mobilesam.training.measure import Measurer, measure
     from mobilesam.training.report import write_report
 
-    measurer = Measurer(plan)
-    make_folder(options.out)  # before what takes long
-    with tqdm(total=measurer.count, unit="photo") as bar:
-        measured = measure(measurer, progress=lambda done, _: bar.update(done - bar.n))
+    with in_sentences(FEWER):
+        measurer = Measurer(plan)
+        make_folder(options.out)  # before what takes long
+        with tqdm(total=measurer.count, unit="photo") as bar:
+            measured = measure(measurer, progress=lambda done, _: bar.update(done - bar.n))
     print(write_report(measurer, measured, options.out), end="")
     return 0
