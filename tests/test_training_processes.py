@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -198,3 +199,21 @@ def test_a_killed_run_loses_at_most_one_interval(
     assert run.step == state["step"]
     run.run()
     assert load_state(tmp_path / "state.pt")["step"] == state["step"] + 1
+
+
+def test_a_signal_to_readers_as_well_lets_the_step_end(data: Path, tmp_path: Path) -> None:
+    """As ``timeout`` and Slurm send it: to every process of the group."""
+    words = words_of("teacher", data, tmp_path, "--image-size=64", "--steps=1000", "--workers=2")
+    command = [sys.executable, "-m", "mobilesam", *words, "--log-steps=1"]
+    with subprocess.Popen(
+        command, env=environment(), stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "log.csv").exists():
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGTERM)
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 130, said
+    assert f"stopped at step {load_state(tmp_path / 'state.pt')['step']}" in said
+    assert "memory" not in said

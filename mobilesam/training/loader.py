@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 PREFETCH = 2  # batches that each worker has ready
+LAST_STEP_S = 60  # for which a reader outlives SIGTERM
 
 
 @dataclass(frozen=True)
@@ -64,5 +65,13 @@ def training_loader(
 
 
 def _begin_reader(_worker: int) -> None:
+    """Prepare a reader process.
+
+    Signals are for the process that trains, but Ctrl+C goes to all, and so does SIGTERM from
+    ``timeout``, Slurm and others. Were a reader to end at once, PyTorch would raise an error in
+    the midst of the last step, and there would be no state to save.
+    """
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the process that trains
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "alarm"):  # not on Windows
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(LAST_STEP_S))
