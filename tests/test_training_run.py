@@ -419,6 +419,7 @@ def test_learning_rates_by_hand(data: Path, tmp_path: Path) -> None:
         ({"max_corrections": -1}, "max_corrections must be 0 or more"),
         ({"learning_rate": math.nan}, "learning_rate must be positive; got nan"),
         ({"minutes": math.inf}, "minutes must be positive; got inf"),
+        ({"image_size": 112}, "image_size must be a positive multiple of 32; got 112"),
         ({"weight_decay": math.nan}, "weight_decay must be 0 or more; got nan"),
         ({"iou_weight": math.nan}, "iou_weight must be 0 or more; got nan"),
     ],

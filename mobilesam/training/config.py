@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from mobilesam.training.data_config import DataConfig
+from mobilesam.training.data_config import DataConfig, check_image_size
 
 # What a resumed run may set anew: where, how long and how often, but not what it learns.
 MAY_CHANGE = (
@@ -109,6 +109,9 @@ class RunConfig:
         self._refuse_negative("workers", "val_photos", "weight_decay", "seed")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must be at least 0 and below 1; got {self.ema_decay}.")
+        image_size: int | None = getattr(self, "image_size", None)  # of most stages
+        if image_size is not None:
+            check_image_size(image_size)
         if self.precision not in ("bf16", "fp32"):
             raise ValueError(f"precision must be bf16 or fp32; got {self.precision!r}.")
 

@@ -53,10 +53,7 @@ class DataConfig:
     limit: int | None = None
 
     def __post_init__(self) -> None:
-        if self.image_size < 1 or self.image_size % BUCKET_STEP:
-            raise ValueError(
-                f"image_size must be a positive multiple of {BUCKET_STEP}; got {self.image_size}."
-            )
+        check_image_size(self.image_size)
         if self.images_per_batch < 1:
             raise ValueError(f"images_per_batch must be positive; got {self.images_per_batch}.")
         if not 1 <= self.masks_per_image <= MAX_MASKS:
@@ -75,3 +72,11 @@ class DataConfig:
                 raise ValueError(f"The weight of {name} must be 0 or more; got {weight}.")
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"limit must be positive, or left out; got {self.limit}.")
+
+
+def check_image_size(image_size: int) -> None:
+    """Raise ``ValueError`` unless batches can have photos of that size."""
+    if image_size < 1 or image_size % BUCKET_STEP:
+        raise ValueError(
+            f"image_size must be a positive multiple of {BUCKET_STEP}; got {image_size}."
+        )
