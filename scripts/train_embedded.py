@@ -25,6 +25,7 @@ SHARES = {"teacher": 0.34, "distill": 0.3, "student": 0.36}  # of the time
 UNTRAINED = "untrained"
 CHOSEN = ("--init",)  # what each stage begins with is for this script to say
 ALL = ("--warmup-steps", "150", "--ema-decay", "0.997")  # for some 1,500 steps each
+ALL += ("--checkpoint-minutes", "1")  # each run has few, and a borrowed GPU may go any time
 LEARNS_MASKS = (*ALL, "--masks-per-image", "4")
 LEARNS_MASKS += ("--max-corrections", "2")  # for time: a step is that much quicker than with 4
 LEARNS_MASKS += ("--whole-photo-share", "0.45", "--copy-paste-share", "0.35")

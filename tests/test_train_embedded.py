@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from mobilesam import load_model
+from mobilesam import cli, load_model
 from mobilesam.modeling import build_model
 from mobilesam.training.checkpointing import save_model
+from mobilesam.training.commands import config_from
 from mobilesam.training.initialise import initialise_decoder
 from scripts import train_embedded
 from tests.shards import write_shards
@@ -52,6 +53,8 @@ def test_the_time_is_shared_out() -> None:
     words = train_embedded.stages(options, [])
     minutes = [float(stage[stage.index("--minutes") + 1]) for stage in words.values()]
     assert minutes == pytest.approx([3.4, 3, 3.6])
+    configs = [config_from(cli.parse(stage)) for stage in words.values()]
+    assert all(config.checkpoint_minutes < config.minutes / 2 for config in configs)
 
 
 @pytest.mark.parametrize(
