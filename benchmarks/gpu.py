@@ -291,7 +291,10 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, help="print what there is after so long")
     parser.add_argument("--rounds", type=int, help="timed calls")
     parser.add_argument("--photos", type=int, help="on which masks are compared; 0: none are")
-    return parser.parse_args(words)
+    options = parser.parse_args(words)
+    if options.minutes is not None and not options.minutes > 0:
+        parser.error(f"--minutes must be positive; got {options.minutes:g}.")
+    return options
 
 
 def nothing_measured(settings: Settings) -> Results:

@@ -225,6 +225,12 @@ def test_the_most_wanted_is_measured_first(monkeypatch: pytest.MonkeyPatch) -> N
     assert len(told) == len(set(map(str, told))) == 3 * 4 + 3 * 2
 
 
+def test_a_limit_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        gpu.main(["--minutes", "0"])
+    assert "--minutes must be positive; got 0." in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("ends", ["time", "signal"])
 def test_a_run_that_is_cut_off_tells_what_it_has(
     ends: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
