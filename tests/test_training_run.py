@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
+import io
 import math
 import os
+import re
 import resource
 import signal
 from pathlib import Path
@@ -15,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tqdm import tqdm
 
 from mobilesam import load_model
 from mobilesam.modeling import build_model
@@ -197,6 +200,21 @@ def test_a_run_by_the_clock_ends_with_it(data: Path, tmp_path: Path) -> None:
     run.run()
     assert run.step >= 1 and run.seconds >= 0.06
     assert rows_of(tmp_path / "log.csv")[-1]["progress"] == 1
+
+
+def test_the_bar_of_a_run_by_the_clock_tells_how_far_it_is(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = io.StringIO()
+    monkeypatch.setattr(
+        TeacherRun,
+        "progress_bar",
+        lambda _, **options: tqdm(file=drawn, mininterval=0, ncols=100, **options),
+    )
+    config = small_config(TeacherConfig, data, tmp_path, steps=None, minutes=1e-3, log_steps=1000)
+    TeacherRun(config).run()
+    first = next(line for line in drawn.getvalue().split("\r") if "1step" in line)
+    assert re.match(r"\d+%: 1step", first), first
 
 
 def test_a_loss_that_is_no_number_stops_the_run(data: Path, tmp_path: Path) -> None:

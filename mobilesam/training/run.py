@@ -216,6 +216,8 @@ class Run(ABC):
                 before = self.seconds
                 self._train_step(loader)
                 self._tick()
+                if config.minutes:  # how many steps there will be nobody knows
+                    bar.set_description_str(f"{self.progress:.0%}", refresh=False)
                 bar.update()
                 if self.step % config.log_steps == 0 or self.progress >= 1:
                     self._log(bar)
@@ -279,7 +281,7 @@ class Run(ABC):
         row = {"step": self.step, "minutes": self.seconds / 60, "progress": self.progress, **values}
         row |= {"images_per_second": photos / took, "waiting_share": waiting}
         curves.append_row(self.out / curves.LOG, row)
-        bar.set_postfix_str(f"{self.progress:.0%}, {name} {loss:.4g}")
+        bar.set_postfix_str(f"{name} {loss:.4g}")
         if bar.disable:
             self.say(curves.in_words(row))
 
