@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,21 @@ def test_a_file_where_the_report_shall_go_is_noticed_before_the_work(
     words = ("val", "--data", data, "--model", checkpoints[0], "--out")
     refuses("is not a folder; choose another", *words, taken)  # one line: there was no progress
     refuses("cannot be written (", *words, "/proc/nowhere")
+
+
+def test_a_full_disk_does_not_take_what_was_measured(
+    run: Run, data: Path, checkpoints: list[Path], tmp_path: Path
+) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    words = ("val", "--data", data, "--model", checkpoints[0], "--limit", 1, "--out", tmp_path)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        status, text, stderr = run(*words)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert status == 2
+    assert "| overall | 3 |" in text
+    assert f"{tmp_path} could not be written (File too large); make room there" in stderr
 
 
 def test_memory_that_does_not_suffice_is_one_sentence(

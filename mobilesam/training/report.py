@@ -47,8 +47,8 @@ and distance; photos on which no such pair of points fits are left out. The pape
 agreement with SAM ViT-H on its own photos."""
 
 
-def write_report(measurer: Measurer, measured: Measured, out: Path) -> str:
-    """Write ``val.json``, ``val.md``, all figures and sheets into ``out``.
+def write_report(measurer: Measurer, measured: Measured, text: str, out: Path) -> None:
+    """Write ``val.md``, ``val.json``, all figures and sheets into ``out``.
 
     The figures are ``val.png``, ``calibration.png``, ``contact_sheet.png``, ``worst.png`` and, with
     another model, ``agreement.png``.
@@ -56,18 +56,12 @@ def write_report(measurer: Measurer, measured: Measured, out: Path) -> str:
     Args:
         measurer: What was measured with.
         measured: What it found.
+        text: Of ``val.md``: what ``as_markdown`` returns.
         out: The folder; made if missing.
-
-    Returns:
-        The text of ``val.md``.
-
-    Raises:
-        ValueError: If no mask was measured.
     """
     rows, agreement = measured.rows, measured.agreement
     plan, names = measurer.plan, measurer.names
     title = f"{names[0]} on {plan.split}"
-    text = as_markdown(measured, plan, *names)
     out.mkdir(parents=True, exist_ok=True)
     (out / "val.md").write_text(text, encoding="utf-8")
     content = json.dumps(as_json(measured, plan, *names), indent=1)
@@ -82,7 +76,6 @@ def write_report(measurer: Measurer, measured: Measured, out: Path) -> str:
     write_contact_sheet(out / "contact_sheet.png", drawn, *sheet, f"{names[0]}: {which}")
     worst = f"the worst of {len(rows)} masks, one of a photo"
     write_worst(out / "worst.png", rows, *sheet, f"{title}: {worst}")
-    return text
 
 
 def as_json(measured: Measured, plan: Plan, model: str, against: str) -> dict[str, Any]:

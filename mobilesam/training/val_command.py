@@ -68,14 +68,18 @@ def _val(options: argparse.Namespace) -> int:
     check_folder(options.out)
     from tqdm import tqdm
 
-    from mobilesam.training.failures import FEWER, in_sentences  # brings PyTorch
+    from mobilesam.training.checkpointing import writing  # brings PyTorch
+    from mobilesam.training.failures import FEWER, in_sentences
     from mobilesam.training.measure import Measurer, measure
-    from mobilesam.training.report import write_report
+    from mobilesam.training.report import as_markdown, write_report
 
     with in_sentences(FEWER):
         measurer = Measurer(plan)
         make_folder(options.out)  # before what takes long
         with tqdm(total=measurer.count, unit="photo") as bar:
             measured = measure(measurer, progress=lambda done, _: bar.update(done - bar.n))
-    print(write_report(measurer, measured, options.out), end="")
+    text = as_markdown(measured, plan, *measurer.names)
+    print(text, end="", flush=True)  # first: the disk may be full
+    with writing(options.out):
+        write_report(measurer, measured, text, options.out)
     return 0
