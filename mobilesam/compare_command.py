@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mobilesam.folders.commands import box_argument, only_box, point_argument
+from mobilesam.folders.commands import add_prompt_options, only_box
 
 LOGGER = logging.getLogger(__name__)
 
@@ -34,23 +34,7 @@ def add_compare_parser(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("photo", metavar="PHOTO", help="an image file")
-    parser.add_argument(
-        "--point",
-        metavar="X,Y[,0]",
-        type=point_argument,
-        action="append",
-        default=[],
-        dest="points",
-        help="a point on the object, or with ,0 beside it; may be repeated",
-    )
-    parser.add_argument(
-        "--box",
-        metavar="X0,Y0,X1,Y1",
-        type=box_argument,
-        action="append",
-        dest="boxes",
-        help="a box; one",
-    )
+    add_prompt_options(parser)
     parser.add_argument(
         "--models",
         metavar="NAME|PATH",

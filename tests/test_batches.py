@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import torch
 
+from mobilesam.modeling.image_encoder import EMBED_STRIDE
 from mobilesam.training.batches import Batch, PhotoBatch, PhotoBatches, TrainingBatches
 from mobilesam.training.buckets import bucket_of, join_small
-from mobilesam.training.data_config import DataConfig
+from mobilesam.training.data_config import BUCKET_STEP, DataConfig
 from mobilesam.training.items import canonical_pixels
 from mobilesam.training.loader import training_loader
 from mobilesam.training.memory import InMemory
@@ -244,6 +245,7 @@ def test_rare_aspect_ratios_join_the_nearest() -> None:
 
 
 def test_buckets() -> None:
+    assert BUCKET_STEP == 2 * EMBED_STRIDE
     assert bucket_of((288, 384), 384) == (288, 384)
     assert bucket_of((384, 250), 512) == (512, 320)
     assert bucket_of((10, 384), 384) == (32, 384)

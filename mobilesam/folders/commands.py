@@ -76,22 +76,7 @@ def add_segment_parser(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("inputs", metavar="INPUT", nargs="+", help="an image file; or see below")
-    parser.add_argument(
-        "--point",
-        metavar="X,Y[,0]",
-        type=point_argument,
-        action="append",
-        dest="points",
-        help="a point on the object, or with ,0 beside it; may be repeated",
-    )
-    parser.add_argument(
-        "--box",
-        metavar="X0,Y0,X1,Y1",
-        type=box_argument,
-        action="append",
-        dest="boxes",
-        help="a box",
-    )
+    add_prompt_options(parser)
     _add_model_options(parser)
     parser.add_argument(
         "--out", metavar="FILE|DIR", required=True, help="the file to write, or the folder"
@@ -188,8 +173,8 @@ def _add_folder_options(parser: argparse.ArgumentParser) -> None:
 
 def _segment(args: argparse.Namespace) -> int:
     prompt = ObjectPrompt(
-        points=tuple((x, y) for x, y, _ in args.points or ()),
-        labels=tuple(label for _, _, label in args.points or ()),
+        points=tuple((x, y) for x, y, _ in args.points),
+        labels=tuple(label for _, _, label in args.points),
         box=only_box(args.boxes),
     )
     if args.format or len(args.inputs) > 1 or is_several(args.inputs[0]):
@@ -302,6 +287,27 @@ def box_argument(text: str) -> tuple[float, ...]:
     if len(numbers) != 4:
         raise argparse.ArgumentTypeError(f"expected X0,Y0,X1,Y1 in pixels, got {text!r}")
     return tuple(numbers)
+
+
+def add_prompt_options(parser: argparse.ArgumentParser) -> None:
+    """Add `--point`, in ``points`` as x, y, label, and `--box`, in ``boxes`` for ``only_box``."""
+    parser.add_argument(
+        "--point",
+        metavar="X,Y[,0]",
+        type=point_argument,
+        action="append",
+        default=[],
+        dest="points",
+        help="a point on the object, or with ,0 beside it; may be repeated",
+    )
+    parser.add_argument(
+        "--box",
+        metavar="X0,Y0,X1,Y1",
+        type=box_argument,
+        action="append",
+        dest="boxes",
+        help="a box; one",
+    )
 
 
 def only_box(boxes: Sequence[tuple[float, ...]] | None) -> tuple[float, ...] | None:

@@ -13,6 +13,8 @@ import numpy as np
 from PIL import Image
 
 TIMEOUT_MS = 30_000
+TOUCH = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+PHONE = {**TOUCH, "device_scale_factor": 2}
 LOST = "net::ERR_"  # what Chromium says of requests without a connection
 CUT_OFF = "^(AbortError: signal is aborted|Unexpected error Connection errored out)"
 

@@ -14,14 +14,13 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from mobilesam.registry import MODELS
-from tests.browser.demo_page import DemoPage
+from tests.browser.demo_page import TOUCH, DemoPage
 from tests.browser.demo_server import Server
 from tests.conftest import EMBEDDED_FILE
 from tests.official_checkpoints import write_official_checkpoint
 from tests.processes import descendants
 
 LONG_MS = 120_000  # for a comparison, on a very busy machine
-PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 
 
 @pytest.fixture(scope="module")
@@ -359,7 +358,7 @@ def test_it_is_said_which_object_is_compared(open_tab):
 
 
 def test_the_tab_fits_a_phone(open_tab):
-    tab = open_tab(**PHONE)
+    tab = open_tab(**TOUCH)
     assert tab.page.evaluate("document.documentElement.scrollWidth") <= 390
     for selector in ("#ms-compare-start", "#ms-compare-stop"):
         assert tab.place(selector)["height"] >= 44

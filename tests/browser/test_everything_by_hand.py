@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.browser.demo_page import TOUCH
 from tests.browser.everything_tab import EverythingTab
 
 
@@ -60,7 +61,7 @@ def test_the_button_on_a_small_photo_works_by_keyboard(visit):
 
 
 def test_a_finger_shows_a_mask_first_and_then_takes_it(visit):
-    demo = visit(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    demo = visit(**TOUCH)
     tab = EverythingTab(demo, "photographer.jpg")
     page = demo.page
     page.locator(".ms-tag").get_by_role("button", name="Find everything").tap()
@@ -103,7 +104,7 @@ def test_leaving_the_zoomed_photo_shows_all_masks_again(demo):
 
 
 def test_a_finger_takes_a_mask_of_the_zoomed_photo(visit):
-    demo = visit(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    demo = visit(**TOUCH)
     tab = EverythingTab(demo, "photographer.jpg")
     demo.page.locator(".ms-tag").get_by_role("button", name="Find everything").tap()
     tab.wait_done()

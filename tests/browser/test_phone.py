@@ -4,14 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.browser.demo_page import PHONE
 from tests.browser.pictures import disc
-
-UPRIGHT = {
-    "viewport": {"width": 390, "height": 844},
-    "device_scale_factor": 2,
-    "is_mobile": True,
-    "has_touch": True,
-}
 
 
 def bounds(demo, selector):
@@ -34,7 +28,7 @@ def tap_disc(demo, photo):
 
 @pytest.mark.parametrize("width", [390, 360, 320])
 def test_the_numbers_of_a_mask_stand_in_two_lines_beside_the_zoom(visit, width):
-    demo = visit(**{**UPRIGHT, "viewport": {"width": width, "height": 800}}, keep_objects=True)
+    demo = visit(**{**PHONE, "viewport": {"width": width, "height": 800}}, keep_objects=True)
     demo.wait_mask()
     numbers = demo.page.locator(".ms-of-mask > span")
     assert numbers.count() == 2  # area and score
@@ -50,7 +44,7 @@ def test_the_numbers_of_a_mask_stand_in_two_lines_beside_the_zoom(visit, width):
 
 
 def test_a_message_with_a_button_leaves_the_photo_in_sight(visit, photo):
-    demo = visit(**UPRIGHT)
+    demo = visit(**PHONE)
     tap_disc(demo, photo)
     demo.open_example("cat.jpg", keep_objects=True)
     assert demo.notice.startswith("a name as cameras and pe…")
@@ -63,7 +57,7 @@ def test_a_message_with_a_button_leaves_the_photo_in_sight(visit, photo):
 
 
 def test_a_message_is_seen_while_the_photo_is_scrolled_away(visit, photo):
-    demo = visit(**UPRIGHT)
+    demo = visit(**PHONE)
     tap_disc(demo, photo)
     demo.page.locator("[data-action=share]").tap()
     demo.page.get_by_text("your photo stays here").first.wait_for()
@@ -76,7 +70,7 @@ def test_a_message_is_seen_while_the_photo_is_scrolled_away(visit, photo):
 
 
 def test_a_phone_held_sideways_has_the_whole_photo_on_its_screen(visit):
-    demo = visit(**{**UPRIGHT, "viewport": {"width": 844, "height": 390}}, keep_objects=True)
+    demo = visit(**{**PHONE, "viewport": {"width": 844, "height": 390}}, keep_objects=True)
     assert demo.page.evaluate("scrollY") == 0
     assert bounds(demo, ".ms-stage")[3] <= 390
 
@@ -100,7 +94,7 @@ def test_the_page_opens_at_its_top_in_a_low_window(visit, photo):
 
 
 def test_the_compare_tab_names_no_keys_to_a_finger(visit):
-    demo = visit(**UPRIGHT)
+    demo = visit(**PHONE)
     demo.open_example("coffee.jpg", keep_objects=True)
     demo.page.get_by_role("tab", name="Compare").tap()
     demo.page.get_by_text("Another one: the list in the Segment tab.").wait_for()

@@ -12,15 +12,8 @@ import numpy as np
 import pytest
 
 from mobilesam import Predictor, load_model, predict_steps
-from tests.browser.demo_page import LOST, iou
+from tests.browser.demo_page import LOST, PHONE, iou
 from tests.browser.demo_server import Server
-
-PHONE = {
-    "viewport": {"width": 390, "height": 844},
-    "has_touch": True,
-    "is_mobile": True,
-    "device_scale_factor": 2,
-}
 
 
 def test_two_visitors_at_once_share_nothing(visit):
