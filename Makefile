@@ -27,7 +27,7 @@ demo: $(VENV)/.runtime
 	$(PY) app.py $(if $(PORT),--port $(PORT))
 
 test: lint types $(VENV)/.browser
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --max-worker-restart 0
 
 lint: $(VENV)/.development
 	$(PY) -m ruff check .

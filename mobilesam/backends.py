@@ -10,15 +10,17 @@ The export is made once for each checkpoint, see ``export_cache``.
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -192,7 +194,8 @@ def _open_openvino(path: Path, threads: int) -> Run:
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": "f32",  # else 16 bits, where the processor has them
     }
-    request = openvino.Core().compile_model(path, "CPU", settings).create_infer_request()
+    with _signal_stack_kept():
+        request = openvino.Core().compile_model(path, "CPU", settings).create_infer_request()
     turn = threading.Lock()  # a request serves one caller at a time
 
     def run(pixels: np.ndarray) -> np.ndarray:
@@ -201,6 +204,36 @@ def _open_openvino(path: Path, threads: int) -> Run:
             return request.get_output_tensor(0).data.copy()
 
     return run
+
+
+class _SignalStack(ctypes.Structure):
+    """``stack_t`` of Linux: memory on which this thread's signal handlers run."""
+
+    _fields_: ClassVar = [
+        ("address", ctypes.c_void_p),
+        ("flags", ctypes.c_int),
+        ("size", ctypes.c_size_t),
+    ]
+
+
+@contextmanager
+def _signal_stack_kept() -> Iterator[None]:
+    """Take back the stack for signal handlers that OpenVINO gives to the calling thread.
+
+    It has 20 KB. Where the processor has AMX and PyTorch has computed in bfloat16 (training), a
+    signal's frame and the look-up of a function's address take more, and the kernel ends the
+    process: at Ctrl+C, or when a reader of training data ends.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    sigaltstack = ctypes.CDLL(None).sigaltstack
+    before = _SignalStack()
+    sigaltstack(None, ctypes.byref(before))
+    try:
+        yield
+    finally:
+        sigaltstack(ctypes.byref(before), None)
 
 
 def build_elsewhere(checkpoint: Path) -> None:

@@ -14,7 +14,6 @@ import pytest
 import torch
 from http_server import FlakyServer, closed_port
 from safetensors.torch import save_file
-from torch.utils.data._utils import signal_handling
 
 from mobilesam import Predictor, checkpoints, cli, load_model
 from mobilesam.modeling import Sam, build_model, prepare_for_inference
@@ -22,9 +21,6 @@ from mobilesam.registry import MODELS
 from tests.browser.demo_server import Server
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # else ONNX Runtime reports to its makers
-# No signal when a DataLoader's worker ends: on a virtual machine whose processor has AMX, the
-# kernel could not deliver one once OpenVINO had been used here, and ended the process instead.
-signal_handling._SIGCHLD_handler_set = True  # says that the handler is there already
 Run = Callable[..., tuple[int, str, str]]
 SHARE_A_SERVER = "tests/test_api"  # how the names of those modules begin
 EMBEDDED_FILE = MODELS["embedded"].shipped_file

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import ctypes
 import pickle
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
@@ -44,6 +46,25 @@ def cache(exported_encoders: Path) -> Iterator[Path]:
 def accelerated(request: pytest.FixtureRequest, cache: Path) -> Sam:
     """The embedded model, encoded by another backend; only the first one has to be exported."""
     return load_model("embedded", backend=installed(request.param))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the thread's state from Linux")
+def test_openvino_leaves_the_stack_of_signal_handlers_alone(cache: Path) -> None:
+    installed("openvino")
+    stack = backends._SignalStack
+
+    def open_in_this_thread() -> list[tuple[Any, int, int]]:
+        states = []
+        for after in (False, True):
+            if after:
+                load_model("embedded", backend="openvino")
+            state = stack()
+            ctypes.CDLL(None).sigaltstack(None, ctypes.byref(state))
+            states.append((state.address, state.flags, state.size))
+        return states
+
+    before, after = ThreadPoolExecutor().submit(open_in_this_thread).result()
+    assert after == before
 
 
 def test_masks_and_embeddings_are_those_of_pytorch(accelerated: Sam, embedded: Predictor) -> None:
