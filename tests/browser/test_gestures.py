@@ -57,14 +57,15 @@ def test_every_handle_of_a_box_at_the_photos_edge_can_be_taken(coffee):
     assert coffee.box == [0, 0, width, height]
 
 
-def test_escape_gives_up_what_is_drawn_or_moved(coffee):
+@pytest.mark.parametrize("key", ["Escape", "Control+z"])
+def test_a_key_gives_up_what_is_drawn_or_moved(coffee, key):
     mouse, keyboard = coffee.page.mouse, coffee.page.keyboard
     for tool in ("include", "sketch", "box"):
         coffee.tool(tool)
         mouse.move(*coffee.screen(100, 100))
         mouse.down()
         mouse.move(*coffee.screen(300, 250), steps=4)
-        keyboard.press("Escape")
+        keyboard.press(key)
         mouse.move(*coffee.screen(320, 270))
         mouse.up()
         assert coffee.objects == []
@@ -76,7 +77,7 @@ def test_escape_gives_up_what_is_drawn_or_moved(coffee):
     mouse.down()
     mouse.move(*coffee.screen(350, 250), steps=4)
     assert coffee.points != [[300, 200, 1]]
-    keyboard.press("Escape")
+    keyboard.press(key)
     mouse.move(*coffee.screen(380, 280))
     mouse.up()
     assert coffee.points == [[300, 200, 1]]

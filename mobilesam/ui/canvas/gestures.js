@@ -188,7 +188,7 @@ function attachGestures(parts, view, prompts, page) {
     view.redraw("marks");
   }
 
-  // Escape: nothing is drawn, and what was moved is where it was.
+  // Escape or Undo: nothing is drawn, and what was moved is where it was.
   function giveUp() {
     const isMoved = gesture.moved && (gesture.kind === "point" || gesture.kind === "handle");
     cancel();
@@ -260,7 +260,12 @@ function attachGestures(parts, view, prompts, page) {
       spaceHeld = true;
       event.preventDefault();
     }
-    if (event.key === "Escape" && gesture) giveUp();
+    if (!gesture) return;
+    const isUndo = (event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "z";
+    if (isUndo || event.key === "Escape") giveUp();
+    if (!isUndo) return;
+    event.preventDefault();
+    event.stopPropagation(); // the step before stays
   });
   stage.addEventListener("keyup", (event) => {
     if (event.key === " ") spaceHeld = false;
