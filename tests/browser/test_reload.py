@@ -103,8 +103,10 @@ def own_work(demo, photo):
 
 
 def gone_back(demo, title):
+    before = demo.data("picture")  # may be of the same title
     demo.page.get_by_role("button", name="Back to my photo").press("Enter")
-    demo.page.wait_for_selector(f'.ms[data-title="{title}"][data-state=ready]')
+    is_back = f'.ms[data-title="{title}"][data-state=ready]:not([data-picture="{before}"])'
+    demo.page.wait_for_selector(is_back)
     demo.wait_mask()
     assert demo.page.evaluate("document.activeElement.className") == "ms-stage"
 
