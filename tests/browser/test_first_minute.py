@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import statistics
 from itertools import pairwise
 
 import pytest
 
 from mobilesam.ui.demo import EXAMPLES_FOLDER
 from mobilesam.ui.examples import find_examples
+from tests.browser.pace import assert_median_within
 
 EXAMPLES = find_examples(EXAMPLES_FOLDER)
 FIRST_CLICK_MS = 300  # from the click to the painted mask
@@ -104,20 +104,23 @@ def scale_of(demo):
 
 @pytest.mark.alone
 def test_the_first_click_on_an_example_is_answered_at_once(visit):
-    times_ms = []
-    for name in list(EXAMPLES)[:4]:
-        demo = visit(keep_objects=True)
-        demo.open_example(name, keep_objects=True)
-        count = len(demo.objects)
-        width, height = demo.photo_size
-        demo.click(width // 2, height - 20)
-        demo.wait_mask()
-        assert len(demo.objects) == count + 1  # the visitor's own
-        hint = "Another click refines it; N starts the next object."
-        assert demo.page.locator(".ms-hint").inner_text() == hint
-        assert covered_points(demo) == []
-        times_ms.append(float(demo.data("paint-ms")))
-    assert statistics.median(times_ms) < FIRST_CLICK_MS, times_ms
+    def click(_: int) -> list[float]:
+        times_ms = []
+        for name in list(EXAMPLES)[:4]:
+            demo = visit(keep_objects=True)
+            demo.open_example(name, keep_objects=True)
+            count = len(demo.objects)
+            width, height = demo.photo_size
+            demo.click(width // 2, height - 20)
+            demo.wait_mask()
+            assert len(demo.objects) == count + 1  # the visitor's own
+            hint = "Another click refines it; N starts the next object."
+            assert demo.page.locator(".ms-hint").inner_text() == hint
+            assert covered_points(demo) == []
+            times_ms.append(float(demo.data("paint-ms")))
+        return times_ms
+
+    assert_median_within(FIRST_CLICK_MS, click)
 
 
 WATCH_PHOTO = """() => {

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import statistics
-
 import pytest
 
+from tests.browser.pace import assert_median_within
 from tests.browser.pictures import large_photo
 
 MOST_MS_OVER_DECODER = 150
@@ -21,12 +20,16 @@ def test_a_click_on_12_megapixels_is_painted_soon_after_it_is_decoded(demo, tmp_
         demo.click(400 + 700 * index, 600)
         demo.wait_mask()
         demo.page.locator("[data-action=new-object]").click()
-    over_ms = []
-    for index in range(9):
-        demo.click(600 + 300 * index, 1500)  # not on an earlier point, which that removes
-        demo.wait_mask()
-        status = demo.page.locator(".ms-status").inner_text()
-        amount, unit = status.split("decoded in ")[1].split()[:2]
-        decoder_ms = float(amount) * (1000 if unit.startswith("s") else 1)
-        over_ms.append(float(demo.data("paint-ms")) - decoder_ms)
-    assert statistics.median(over_ms) <= MOST_MS_OVER_DECODER, over_ms
+
+    def click(row: int) -> list[float]:
+        over_ms = []
+        for index in range(9):
+            demo.click(600 + 300 * index, 1500 + 200 * row)  # an earlier point would be removed
+            demo.wait_mask()
+            status = demo.page.locator(".ms-status").inner_text()
+            amount, unit = status.split("decoded in ")[1].split()[:2]
+            decoder_ms = float(amount) * (1000 if unit.startswith("s") else 1)
+            over_ms.append(float(demo.data("paint-ms")) - decoder_ms)
+        return over_ms
+
+    assert_median_within(MOST_MS_OVER_DECODER, click)
