@@ -14,11 +14,16 @@ ROOT = Path(__file__).resolve().parent.parent
 SECONDS = 300  # at most, for anything, on a very busy machine
 
 
+def hear_ctrl_c() -> None:
+    """Let a new process have SIGINT, which is ignored where the tests run in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(*words: object, limit_bytes: int | None = None) -> subprocess.Popen[str]:
     """Start a command; no file it writes may be larger than the limit."""
 
     def prepare() -> None:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored where the tests run in background
+        hear_ctrl_c()
         if limit_bytes is not None:
             import resource
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.browser.demo_server import free_port
+from tests.processes import hear_ctrl_c
 
 ROOT = Path(__file__).parents[1]
 
@@ -20,7 +21,10 @@ ROOT = Path(__file__).parents[1]
 def app(*words: object) -> subprocess.Popen[str]:
     command = [sys.executable, "app.py", "--no-download", *map(str, words)]
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True)
+    prepare = None if sys.platform == "win32" else hear_ctrl_c
+    return subprocess.Popen(
+        command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True, preexec_fn=prepare
+    )
 
 
 @pytest.fixture
@@ -54,7 +58,7 @@ def test_a_host_that_is_not_here_is_one_sentence_at_once() -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
 def test_ctrl_c_ends_it_also_where_nobody_hears_it() -> None:
     command = f"exec {sys.executable} app.py --no-download --port {free_port()} >&- 2>&-"
-    process = subprocess.Popen(["bash", "-c", command], cwd=ROOT)
+    process = subprocess.Popen(["bash", "-c", command], cwd=ROOT, preexec_fn=hear_ctrl_c)
     time.sleep(1.5)
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=60) == 130
