@@ -196,10 +196,11 @@ def test_masks_that_are_all_too_small_are_refused(
     run: Run,
     checkpoints: list[Path],
     data: Path,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("mobilesam.training.evaluate.MIN_MASK_SHARE", 0.9)
-    words = ("val", "--data", data, "--model", checkpoints[0], "--limit", 1)
+    words = ("val", "--data", data, "--model", checkpoints[0], "--limit", 1, "--out", tmp_path)
     status, _, stderr = run(*words)
     assert status == 2
     assert "No mask was measured" in stderr
