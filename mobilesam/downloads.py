@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 import filelock
 
+from mobilesam.errors import is_disk_full
 from mobilesam.files import sha256_of
 from mobilesam.http_source import CutOffError, Source, SourceError, ask
 
@@ -246,7 +247,7 @@ def _require_free_space(folder: Path, needed_bytes: int) -> None:
 
 def _disk_sentence(error: OSError, target: Path, part: Path) -> str:
     """Say what the disk refused; on a full one, give back what the transfer has taken."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if is_disk_full(error) or error.errno == errno.EFBIG:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
         return f"the disk that holds {target.parent} is full ({error.strerror})"

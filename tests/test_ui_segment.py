@@ -15,6 +15,7 @@ from PIL import Image
 
 from mobilesam.ui import saving, segment
 from mobilesam.ui.sessions import Session
+from mobilesam.ui.trouble import trouble
 from tests.ui_stubs import ask, make_photo, make_studio, opened, save, upload
 
 
@@ -216,7 +217,7 @@ def test_errors_of_the_model_become_a_sentence(studio, photo):
     for error in (RuntimeError("CUDA exploded at /secret/path"), MemoryError()):
         studio.models.predictor().error = error
         (answer,) = segment.answer_prompts(studio, session, message)["answer"]["objects"]
-        assert (answer["status"], answer["text"]) == ("failed", segment.TROUBLE)
+        assert (answer["status"], answer["text"]) == ("failed", trouble(error))
     studio.models.predictor().error = None
     (answer,) = segment.answer_prompts(studio, session, message)["answer"]["objects"]
     assert answer["status"] == "ok"

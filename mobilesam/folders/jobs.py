@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import warnings
 from collections import deque
@@ -11,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mobilesam.errors import sentence
+from mobilesam.errors import is_disk_full, sentence
 from mobilesam.folders.outputs import Job, Output
 
 if TYPE_CHECKING:
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from mobilesam.predictor import ImageEmbedding
 
 LOGGER = logging.getLogger(__name__)
-FULL = (errno.ENOSPC, errno.EDQUOT)  # no other picture will fare better
 AHEAD = 1  # pictures that wait, beside one for each thread, to be encoded or to be written
 
 
@@ -188,7 +186,7 @@ def failed(job: Job, error: Exception) -> Outcome:
     """Return that a picture has no result, and why."""
     LOGGER.info("%s failed", job.picture.path, exc_info=error)
     causes = (error, error.__cause__)
-    fatal = any(isinstance(one, OSError) and one.errno in FULL for one in causes)
+    fatal = any(map(is_disk_full, causes))  # no other picture will fare better
     return Outcome(job, error=sentence(error), fatal=fatal)
 
 

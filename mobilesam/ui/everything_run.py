@@ -18,7 +18,8 @@ import numpy as np
 from mobilesam import rle
 from mobilesam.everything import EverythingCancelled, EverythingOptions, MaskRecord, generate
 from mobilesam.rendering import palette_mask_png
-from mobilesam.ui.segment import PREVIEW_SIDE, TROUBLE
+from mobilesam.ui.segment import PREVIEW_SIDE
+from mobilesam.ui.trouble import trouble
 
 if TYPE_CHECKING:
     from mobilesam.predictor import ImageEmbedding, Predictor
@@ -75,7 +76,7 @@ class Run:
         self._final: list[Props] = []
         self._known: dict[tuple[Any, ...], Props] = {}
         self._done, self._total = 0, len(options.search.grids()[0])
-        self._outcome: Props = {"state": "failed", "text": TROUBLE}
+        self._outcome: Props = {}  # before the search has ended
 
     def start(self) -> None:
         """Begin to search."""
@@ -110,9 +111,10 @@ class Run:
         except EverythingCancelled:
             final = self._masks
             self._outcome = {"state": "cancelled"}
-        except Exception:
+        except Exception as error:
             final = self._masks
             LOGGER.exception("A search for everything failed")
+            self._outcome = {"state": "failed", "text": trouble(error)}
         self._final = sorted(final, key=lambda mask: -mask["area"])[:MAX_MASKS]
         self._known.clear()
         self._ended.set()

@@ -10,7 +10,8 @@ from mobilesam.errors import PAGE_LENGTH, sentence
 from mobilesam.photo_exports import KINDS, PhotoObject, export
 from mobilesam.ui.messages import PromptError, parse_opacity
 from mobilesam.ui.page_objects import PageObject, parse_object, parse_objects
-from mobilesam.ui.segment import TROUBLE, Props, Studio, find_embedding, read_again
+from mobilesam.ui.segment import Props, Studio, find_embedding, read_again
+from mobilesam.ui.trouble import trouble
 
 if TYPE_CHECKING:
     from mobilesam.predictor import ImageEmbedding, Predictor
@@ -42,9 +43,9 @@ def save_result(studio: Studio, session: Session, value: Mapping[str, Any]) -> P
         return {"saved": saved | {"status": "lost"}}
     except (ValueError, TypeError) as error:
         return {"saved": saved | {"status": "failed", "text": sentence(error, PAGE_LENGTH)}}
-    except Exception:
+    except Exception as error:
         LOGGER.exception("A result could not be saved")
-        return {"saved": saved | {"status": "failed", "text": TROUBLE}}
+        return {"saved": saved | {"status": "failed", "text": trouble(error)}}
     return {"saved": saved | {"status": "ok", "file": file, "title": file_name}}
 
 

@@ -34,6 +34,7 @@ from mobilesam.ui.page_objects import (
     stability_scores,
 )
 from mobilesam.ui.sessions import MemoryBudget, Session, Snapshot
+from mobilesam.ui.trouble import trouble
 
 if TYPE_CHECKING:
     from mobilesam.predictor import ImageEmbedding, MaskPrediction, Predictor
@@ -47,7 +48,6 @@ DISPLAY_SIDE = 2048  # px, longest side of the copy the browser draws
 LOSSLESS_SIDE = 1024  # px, up to which that copy is a PNG unless the photo was LOSSY
 PREVIEW_SIDE = 1024  # px, longest side of the masks the browser paints
 OBJECTS_AT_ONCE = 8  # that one request is answered for; a visitor's others wait
-TROUBLE = "Something went wrong on the server; please try again."
 
 Props = dict[str, Any]
 
@@ -111,9 +111,9 @@ def open_picture(studio: Studio, session: Session, value: Mapping[str, Any]) -> 
         return {"notice": {"token": token, "text": text}}
     except (ValueError, TypeError) as error:
         return {"notice": {"token": token, "text": sentence(error, PAGE_LENGTH)}}
-    except Exception:
+    except Exception as error:
         LOGGER.exception("A photo could not be opened")
-        return {"notice": {"token": token, "text": TROUBLE}}
+        return {"notice": {"token": token, "text": trouble(error)}}
     example = title if value.get("example") is not None else None
     session.show(picture_id, source, title, pixels, example)
     height, width = pixels.shape[:2]
@@ -152,9 +152,9 @@ def encode_picture(studio: Studio, session: Session, value: Mapping[str, Any]) -
         except FileNotFoundError:
             yield {"progress": progress | {"state": "lost"}}
             return
-        except Exception:
+        except Exception as error:
             LOGGER.exception("A photo could not be encoded")
-            yield {"progress": progress | {"state": "failed", "text": TROUBLE}}
+            yield {"progress": progress | {"state": "failed", "text": trouble(error)}}
             return
         session.keep(photo.picture_id, embedding)
     yield {
@@ -203,9 +203,9 @@ def _answer_object(
         masks = _drawn(wanted, prediction, stability_scores(prediction, predictor))
     except (ValueError, TypeError) as error:
         return answer | {"status": "refused", "text": sentence(error, PAGE_LENGTH)}
-    except Exception:
+    except Exception as error:
         LOGGER.exception("Prompts could not be answered")
-        return answer | {"status": "failed", "text": TROUBLE}
+        return answer | {"status": "failed", "text": trouble(error)}
     return answer | {
         "status": "ok",
         "masks": masks,

@@ -36,7 +36,8 @@ from mobilesam.ui.api.schemas import (
 )
 from mobilesam.ui.api.uploads import holds_file, uploaded_file
 from mobilesam.ui.messages import PromptError
-from mobilesam.ui.segment import TROUBLE, Studio
+from mobilesam.ui.segment import Studio
+from mobilesam.ui.trouble import trouble
 
 LOGGER = logging.getLogger(__name__)
 TOO_LARGE = "One of the numbers is too large; give a smaller one."
@@ -309,9 +310,9 @@ def _sentences() -> Iterator[None]:
         text = sentence(error, PAGE_LENGTH)
     except OverflowError:
         text = TOO_LARGE
-    except Exception:
+    except Exception as error:
         LOGGER.exception("A call could not be answered")
-        text = TROUBLE
+        text = trouble(error)
     else:
         return
     raise gr.Error(text, print_exception=False)

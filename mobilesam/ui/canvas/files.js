@@ -1,5 +1,26 @@
 // Photos come in through the button, by paste, or dropped anywhere on the page.
 
+const MAX_FILE_BYTES = 20 * 1000 * 1000;
+
+// Why a file is not sent, "" if it is.
+function fileRefusal(file) {
+  const name = shortName(file.name);
+  if (file.size === 0) return `${name} is empty (0 bytes); choose another picture.`;
+  if (file.size > MAX_FILE_BYTES) {
+    const megabytes = (Math.ceil(file.size / 1e5) / 10).toFixed(1); // else 20.1 would be 20
+    return `${name} has ${megabytes} MB; at most 20 MB can be taken.`;
+  }
+  return "";
+}
+
+// Why one did not arrive.
+function uploadTrouble(file, error) {
+  const name = shortName(file.name);
+  const status = /^HTTP (\d+)/.exec(error.message)?.[1];
+  if (!status) return `${name} could not be uploaded; check the connection and try again.`;
+  return `The server could not take ${name} (error ${status}); its disk may be full. Please try again later.`;
+}
+
 function attachFiles(parts, page) {
   function openFiles(files) {
     const [file, ...others] = [...(files || [])].filter(Boolean);

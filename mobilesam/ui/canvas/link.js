@@ -1,7 +1,6 @@
 // The conversation with the server. Requests carry everything they need; each answer names what it
 // answers, and one that comes too late is dropped.
 
-const MAX_FILE_BYTES = 20 * 1000 * 1000;
 const UPLOAD_WAIT_MS = 180000; // 20 MB over a slow phone
 const ANSWER_WAIT_MS = 7000; // then a request counts as lost and is sent again
 const OPEN_WAIT_MS = 20000; // a large photo on a busy machine
@@ -86,10 +85,8 @@ function createLink({ props, trigger, upload, watch }, prompts, results, page) {
       page.setBusy("Uploading…");
       try {
         extra.image = await uploaded(source.file);
-      } catch {
-        if (opening?.token === token) {
-          failOpening(`${shortName(source.file.name)} could not be uploaded; check the connection and try again.`);
-        }
+      } catch (error) {
+        if (opening?.token === token) failOpening(uploadTrouble(source.file, error));
         return;
       }
       if (opening?.token !== token) return; // another photo was chosen meanwhile
@@ -104,16 +101,6 @@ function createLink({ props, trigger, upload, watch }, prompts, results, page) {
     if (picture) page.revealStage(); // a visitor who has just come sees the title, too
     opens.start(() => attempt(source, keepsPrompts));
     send("open_picture", extra);
-  }
-
-  function fileRefusal(file) {
-    const name = shortName(file.name);
-    if (file.size === 0) return `${name} is empty (0 bytes); choose another picture.`;
-    if (file.size > MAX_FILE_BYTES) {
-      const megabytes = (file.size / 1e6).toFixed(0);
-      return `${name} has ${megabytes} MB; at most 20 MB can be taken.`;
-    }
-    return "";
   }
 
   async function uploaded(file) {

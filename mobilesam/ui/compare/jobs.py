@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from mobilesam.checkpoints import CheckpointError
 from mobilesam.comparison import ComparisonCancelled, ComparisonError
 from mobilesam.errors import PAGE_LENGTH, sentence
-from mobilesam.ui.segment import TROUBLE
+from mobilesam.ui.trouble import trouble
 
 LOGGER = logging.getLogger(__name__)
 
@@ -86,9 +86,9 @@ class Job:
             self.trouble = "The photo is no longer on the server; please open it again."
         except (ComparisonError, CheckpointError, ValueError, TypeError) as error:
             self.trouble = sentence(error, PAGE_LENGTH)
-        except Exception:
+        except Exception as error:
             LOGGER.exception("A comparison failed")
-            self.trouble = TROUBLE
+            self.trouble = trouble(error)
         finally:
             self._updates.put(None)
 

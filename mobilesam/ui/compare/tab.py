@@ -24,8 +24,9 @@ from mobilesam.ui.compare.models import (
 )
 from mobilesam.ui.compare.work import Outcome, Subject, comparison_job, summary
 from mobilesam.ui.prompt_canvas import PromptCanvas
-from mobilesam.ui.segment import TROUBLE, Studio
+from mobilesam.ui.segment import Studio
 from mobilesam.ui.sessions import Session
+from mobilesam.ui.trouble import trouble
 
 LOGGER = logging.getLogger(__name__)
 
@@ -184,9 +185,9 @@ class CompareTab:
         else:
             try:
                 results = self._results(job.result, visited)
-            except OSError:  # the disk is full
+            except OSError as error:
                 LOGGER.exception("A comparison's pictures could not be written")
-                yield self._idle(TROUBLE, "warn")
+                yield self._idle(trouble(error), "warn")
                 return
             yield {**self._idle(summary(job.result)), **results}
 
