@@ -57,7 +57,7 @@ def test_every_handle_of_a_box_at_the_photos_edge_can_be_taken(coffee):
     assert coffee.box == [0, 0, width, height]
 
 
-@pytest.mark.parametrize("key", ["Escape", "Control+z"])
+@pytest.mark.parametrize("key", ["Escape", "Control+z", "Control+y"])
 def test_a_key_gives_up_what_is_drawn_or_moved(coffee, key):
     mouse, keyboard = coffee.page.mouse, coffee.page.keyboard
     for tool in ("include", "sketch", "box"):

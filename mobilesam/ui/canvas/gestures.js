@@ -188,7 +188,7 @@ function attachGestures(parts, view, prompts, page) {
     view.redraw("marks");
   }
 
-  // Escape or Undo: nothing is drawn, and what was moved is where it was.
+  // Escape, Undo or Redo: nothing is drawn, and what was moved is where it was.
   function giveUp() {
     const isMoved = gesture.moved && (gesture.kind === "point" || gesture.kind === "handle");
     cancel();
@@ -261,11 +261,11 @@ function attachGestures(parts, view, prompts, page) {
       event.preventDefault();
     }
     if (!gesture) return;
-    const isUndo = (event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "z";
-    if (isUndo || event.key === "Escape") giveUp();
-    if (!isUndo) return;
+    const isStep = (event.ctrlKey || event.metaKey) && /^[zy]$/i.test(event.key);
+    if (isStep || event.key === "Escape") giveUp();
+    if (!isStep) return;
     event.preventDefault();
-    event.stopPropagation(); // the step before stays
+    event.stopPropagation(); // neither the step before is taken back nor another one made again
   });
   stage.addEventListener("keyup", (event) => {
     if (event.key === " ") spaceHeld = false;
