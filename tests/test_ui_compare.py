@@ -230,7 +230,7 @@ def test_the_figure_is_called_after_photo_and_object():
     assert len(Subject("é" * 80, "ö" * 80 + ".jpg", "x").file_name.encode()) < 200
     shown = compare_page.sides_html(Subject("<b>", "${1}.jpg", '"x"'))
     assert "<b>&lt;b&gt; in &#36;&#123;1&#125;.jpg</b>" in shown
-    assert 'data-picture="&quot;x&quot;"' in shown
+    assert 'data-content="&quot;x&quot;"' in shown
 
 
 def test_nothing_is_taken_for_a_template_or_for_html():

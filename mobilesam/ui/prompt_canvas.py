@@ -102,7 +102,8 @@ class PromptCanvas(gr.HTML):
     """Photo, prompts, masks and everything around them, drawn by the browser.
 
     Properties that Python sets (each replaced as a whole):
-        picture: The photo to show: id, file, width, height, title, and the token it answers.
+        picture: The photo to show: id, content, file, width, height, title, and the
+            token it answers.
         progress: How far encoding is: picture, state, encode_ms, model.
         answer: Masks for the objects asked about at one `rev`, or why there are none.
         saved: The file a download asked for.

@@ -8,6 +8,7 @@ the page shows errors as a sentence beside the photo, and a raised one would los
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import logging
 import os
@@ -115,11 +116,13 @@ def open_picture(studio: Studio, session: Session, value: Mapping[str, Any]) -> 
         LOGGER.exception("A photo could not be opened")
         return {"notice": {"token": token, "text": trouble(error)}}
     example = title if value.get("example") is not None else None
-    session.show(picture_id, source, title, pixels, example)
+    content = hashlib.sha256(copy_bytes).hexdigest()
+    session.show(picture_id, source, title, pixels, example, content)
     height, width = pixels.shape[:2]
     picture = {
         "token": token,
         "id": picture_id,
+        "content": content,
         "file": file,
         "width": width,
         "height": height,

@@ -77,6 +77,7 @@ class Snapshot(NamedTuple):
     """
 
     picture_id: str
+    content: str
     source: Path | None
     title: str
     original_size: tuple[int, int]
@@ -95,6 +96,7 @@ class Session:
 
     Attributes:
         picture_id: Random name of the photo now shown, "" before the first one.
+        content: Digest of what is seen of it: the same when it is opened again.
         source: The photo's file, from which everything else can be made again.
         title: File name for the visitor.
         original_size: `(height, width)` of the photo, EXIF rotation applied.
@@ -107,6 +109,7 @@ class Session:
 
     def __init__(self) -> None:
         self.picture_id = ""
+        self.content = ""
         self.source: Path | None = None
         self.title = ""
         self.original_size: tuple[int, int] = (0, 0)
@@ -134,6 +137,7 @@ class Session:
         with self._lock:
             return Snapshot(
                 self.picture_id,
+                self.content,
                 self.source,
                 self.title,
                 self.original_size,
@@ -157,10 +161,12 @@ class Session:
         title: str,
         pixels: np.ndarray,
         example: str | None = None,
+        content: str = "",
     ) -> None:
         """Replace the photo; the embedding of the one before is dropped."""
         with self._lock:
             self.picture_id = picture_id
+            self.content = content
             self.source = source
             self.title = title
             self.original_size = pixels.shape[:2]

@@ -262,6 +262,8 @@ def test_two_models_are_compared(open_tab):
     tab.press("start")
     tab.wait_said("There is no object yet")
     assert subject.inner_text() == "Raccoon in raccoon.jpg"
+    tab.demo.open_example("raccoon.jpg")
+    assert not stale.is_visible()
 
 
 def test_a_slow_comparison_is_in_nobodys_way(open_tab, comparing):

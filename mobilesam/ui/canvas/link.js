@@ -154,7 +154,8 @@ function createLink({ props, trigger, upload, watch }, prompts, results, page) {
     picture = { id: next.id, source };
     isReady = false;
     const isExample = Boolean(source.example);
-    const photo = { id: next.id, source: drawn, width: next.width, height: next.height, title: next.title, isExample };
+    const { id, content, width, height, title } = next;
+    const photo = { id, content, source: drawn, width, height, title, isExample };
     page.showPicture(photo, source, keepsPrompts);
     encode();
   }

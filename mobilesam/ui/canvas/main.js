@@ -161,6 +161,7 @@ const page = {
     parts.root.dataset.photo = `${photo.width}x${photo.height}`;
     parts.root.dataset.title = photo.title;
     parts.root.dataset.picture = photo.id;
+    parts.root.dataset.content = photo.content;
     parts.root.style.setProperty("--photo-ratio", String(clamp(photo.width / photo.height, 0.5, 2.2)));
     view.show(photo);
     view.resize();

@@ -72,7 +72,7 @@ def sides_html(subject: Subject | None = None, titles: Sequence[str] = ()) -> st
     if subject is None:
         return ""
     head = (
-        f'<p class="ms-compare-subject" data-picture="{escape(subject.picture_id)}">'
+        f'<p class="ms-compare-subject" data-content="{escape(subject.content)}">'
         f"<b>{escape(str(subject))}</b></p>"
         f'<p class="ms-compare-stale" hidden>{escape(STALE)}</p>'
     )

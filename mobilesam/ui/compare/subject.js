@@ -13,9 +13,9 @@ function tellObject(objects, line) {
 }
 
 function tellPhoto(page, sides) {
-  const subject = sides.querySelector("[data-picture]");
+  const subject = sides.querySelector("[data-content]");
   if (!subject) return;
-  sides.querySelector(".ms-compare-stale").hidden = subject.dataset.picture === page.dataset.picture;
+  sides.querySelector(".ms-compare-stale").hidden = subject.dataset.content === page.dataset.content;
 }
 
 function attachSubject(page, line, sides) {
@@ -24,6 +24,6 @@ function attachSubject(page, line, sides) {
   for (const tell of tellBoth) tell();
   const [object, photo] = tellBoth.map((tell) => new MutationObserver(tell));
   object.observe(objects, { childList: true });
-  photo.observe(page, { attributeFilter: ["data-picture"] });
+  photo.observe(page, { attributeFilter: ["data-content"] });
   photo.observe(sides, { childList: true, subtree: true });
 }

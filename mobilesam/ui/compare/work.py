@@ -26,12 +26,12 @@ class Subject:
     Attributes:
         name: The object's.
         photo: The photo's file name.
-        picture_id: Tells it from other photos.
+        content: Tells it from other photos, but not from itself opened again.
     """
 
     name: str
     photo: str
-    picture_id: str
+    content: str
 
     def __str__(self) -> str:
         return f"{self.name} in {self.photo}"
@@ -97,7 +97,7 @@ def comparison_job(
     pair = chosen[0].source, chosen[1].source
     arguments = wanted.prompts.as_arguments()
     arguments |= {"steps": wanted.steps, "choices": wanted.choices, "chosen_with": answering}
-    subject = Subject(wanted.name, photo.title, photo.picture_id)
+    subject = Subject(wanted.name, photo.title, photo.content)
     return subject, Job(lambda job: _compare(job, source, pair, arguments, courtesy, subject))
 
 
