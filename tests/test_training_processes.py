@@ -17,9 +17,11 @@ from mobilesam.training import processes
 from mobilesam.training.checkpointing import load_state, save_model
 from mobilesam.training.commands import run_of
 from mobilesam.training.config import DistillConfig, TeacherConfig
+from tests.processes import descendants, hear_ctrl_c
 from tests.shards import write_shards
 from tests.training_runs import (
     environment,
+    in_processes,
     rows_of,
     small_config,
     small_data,
@@ -199,6 +201,36 @@ def test_a_killed_run_loses_at_most_one_interval(
     assert run.step == state["step"]
     run.run()
     assert load_state(tmp_path / "state.pt")["step"] == state["step"] + 1
+
+
+@pytest.mark.parametrize("whom", ["all", "one"])
+def test_several_processes_stop_together_and_save(data: Path, tmp_path: Path, whom: str) -> None:
+    """Ctrl+C reaches all, and torchrun passes it on; SIGTERM may be sent to one alone."""
+    words = words_of("teacher", data, tmp_path, "--image-size=64", "--steps=1000", "--log-steps=1")
+    command = in_processes(2, [*words, "--checkpoint-minutes=60"])
+    with subprocess.Popen(
+        command,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=hear_ctrl_c,
+    ) as process:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "log.csv").exists():
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.1)
+        if whom == "all":
+            os.killpg(process.pid, signal.SIGINT)
+        else:
+            workers = [pid for pid, line in descendants(process.pid).items() if "teacher" in line]
+            os.kill(max(workers), signal.SIGTERM)
+        _, said = process.communicate(timeout=120)
+    assert process.returncode != 0
+    step = load_state(tmp_path / "state.pt")["step"]
+    assert step == rows_of(tmp_path / "log.csv")[-1]["step"]
+    assert said.count(f"stopped at step {step}; the same command goes on from there") == 1
+    assert said.count("stopping after this step\n") <= 1  # nothing where it is not the first one
 
 
 def test_a_signal_to_readers_as_well_lets_the_step_end(data: Path, tmp_path: Path) -> None:

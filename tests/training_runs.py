@@ -67,12 +67,21 @@ def words_of(stage: str, data: Path, out: Path, *more: str) -> list[str]:
     return ["train", *words, *more]
 
 
+def in_processes(count: int, words: list[str]) -> list[str]:
+    """Return the command line that runs a command with torchrun."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    return [*command, f"--nproc_per_node={count}", "-m", "mobilesam", *words]
+
+
 def train_in_processes(count: int, words: list[str]) -> None:
     """Run a command with torchrun."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += [f"--nproc_per_node={count}", "-m", "mobilesam", *words]
     ended = subprocess.run(
-        command, env=environment(), capture_output=True, text=True, timeout=300, check=False
+        in_processes(count, words),
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     assert ended.returncode == 0, ended.stderr
 
@@ -83,6 +92,7 @@ __all__ = [
     "FinetuneConfig",
     "TeacherConfig",
     "environment",
+    "in_processes",
     "rows_of",
     "small_config",
     "small_data",

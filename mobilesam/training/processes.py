@@ -98,6 +98,15 @@ def first_process_says(value: float) -> float:
     return float(told)
 
 
+def any_of_all(value: bool) -> bool:
+    """Tell whether it is true in any process: they all do the same about it."""
+    if not distributed.is_initialized():
+        return value
+    told = torch.tensor([float(value)])
+    distributed.all_reduce(told)
+    return bool(told)
+
+
 def mean_of_all(values: torch.Tensor) -> torch.Tensor:
     """Return the mean of all processes' values, elementwise."""
     distributed.all_reduce(values)

@@ -211,11 +211,12 @@ class Run(ABC):
         bar = self.progress_bar(total=config.steps, initial=self.step, unit="step")
         self._logged_seconds = self.seconds
         self._mark = time.perf_counter()
-        with StopRequest(heeds=self.world == 1) as stop, bar, logging_redirect_tqdm():
+        with StopRequest(self.rank, self.world) as stop, bar, logging_redirect_tqdm():
             while True:
                 before = self.seconds
                 self._train_step(loader)
                 self._tick()
+                must_stop = processes.any_of_all(stop.made)
                 if config.minutes:  # how many steps there will be nobody knows
                     bar.set_description_str(f"{self.progress:.0%}", refresh=False)
                 bar.update()
@@ -223,8 +224,9 @@ class Run(ABC):
                     self._log(bar)
                 if self.progress >= 1:
                     break  # both follow anyway
-                if stop.made:
+                if must_stop:
                     self.save()
+                    processes.wait_for_all()  # torchrun ends the others with the first that ends
                     self.say(f"stopped at step {self.step}; the same command goes on from there")
                     raise KeyboardInterrupt
                 if self._due(config.checkpoint_minutes, before, config.checkpoint_steps):

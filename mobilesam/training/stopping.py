@@ -15,24 +15,28 @@ class StopRequest:
     """Whether somebody has asked a run to stop; a context manager.
 
     The first signal is noted, and what to do about it is left to the run. After that signals are
-    what they were before, so that a second one ends the process at once.
+    what they were before, so that a second one ends the process at once: but not where torchrun
+    has started it, which passes on what each process gets from a terminal as well, and which ends
+    processes itself that are too slow. Outside the main thread signals cannot be noted, and where
+    they were ignored they still are.
 
     Args:
-        heeds: Whether signals are noted at all. Outside the main thread they cannot be, and where
-            they were ignored they still are.
+        rank: This process's; the first one says what has come.
+        world: How many processes there are.
 
     Attributes:
         made: Whether one has come.
     """
 
-    def __init__(self, heeds: bool) -> None:
-        self._heeds = heeds and threading.current_thread() is threading.main_thread()
+    def __init__(self, rank: int = 0, world: int = 1) -> None:
+        self._speaks, self._is_one_of_several = rank == 0, world > 1
         self._before: dict[signal.Signals, Any] = {}
         self.made = False
 
     def __enter__(self) -> StopRequest:
         """Begin to note signals."""
-        for number in SIGNALS if self._heeds else ():
+        is_main = threading.current_thread() is threading.main_thread()
+        for number in SIGNALS if is_main else ():
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._before[number] = signal.signal(number, self._note)
         return self
@@ -47,11 +51,13 @@ class StopRequest:
         self._restore()
 
     def _note(self, _number: int, _frame: FrameType | None) -> None:
-        self.made = True
-        self._restore()
-        os.write(
-            2, b"\nstopping after this step; a second time ends at once\n"
-        )  # not reentrant: log
+        first, self.made = not self.made, True
+        text = "stopping after this step"
+        if not self._is_one_of_several:
+            self._restore()
+            text += "; a second time ends at once"
+        if first and self._speaks:
+            os.write(2, f"\n{text}\n".encode())  # logging is not reentrant
 
     def _restore(self) -> None:
         while self._before:
