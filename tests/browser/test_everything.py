@@ -62,6 +62,21 @@ def test_masks_appear_while_the_search_goes_on_and_are_sorted(demo):
     assert now == places  # nothing has jumped
 
 
+def test_a_browser_that_hides_what_canvases_hold_shows_the_same_masks(demo):
+    demo.page.evaluate(
+        """() => {
+          const { prototype } = CanvasRenderingContext2D;
+          prototype.getImageData = (x, y, width, height) =>
+            new ImageData(new Uint8ClampedArray(4 * width * height).fill(255), width, height);
+        }"""
+    )
+    tab = EverythingTab(demo, "raccoon.jpg")
+    tab.search()
+    for position, name in (((560, 220), "1"), ((100, 500), "")):  # the raccoon, a leaf
+        demo.page.mouse.move(*demo.screen(*position))
+        assert demo.data("lit") == name
+
+
 @pytest.mark.alone
 def test_looking_at_masks_asks_the_server_nothing(demo):
     tab = EverythingTab(demo, "rocket.jpg")

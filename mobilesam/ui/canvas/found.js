@@ -23,7 +23,6 @@ function foundColor(index) {
 }
 
 function createFound() {
-  const scratch = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
   const sheet = document.createElement("canvas").getContext("2d");
   let photo = { width: 1, height: 1 };
   let width = 1;
@@ -42,22 +41,18 @@ function createFound() {
     Object.assign(sheet.canvas, { width, height });
   }
 
-  // Read a mask's pixels from its small picture.
+  // A mask's pixels come as bits: what is read back from a canvas is noise in some browsers.
   async function read(mask) {
-    const picture = new Image();
-    picture.src = mask.png;
-    await picture.decode();
-    const { naturalWidth: columns, naturalHeight: rows } = picture;
-    scratch.canvas.width = columns;
-    scratch.canvas.height = rows;
-    scratch.drawImage(picture, 0, 0);
-    const { data } = scratch.getImageData(0, 0, columns, rows);
+    const { columns, rows } = mask;
+    const packed = new Blob([Uint8Array.from(atob(mask.bits), (letter) => letter.charCodeAt(0))]);
+    const unpacked = packed.stream().pipeThrough(new DecompressionStream("deflate"));
+    const bytes = new Uint8Array(await new Response(unpacked).arrayBuffer());
     const inside = new Uint8Array(columns * rows);
-    for (let i = 0; i < inside.length; i += 1) inside[i] = data[4 * i + 3] >> 7;
+    for (let i = 0; i < inside.length; i += 1) inside[i] = (bytes[i >> 3] >> (7 - (i & 7))) & 1;
     const left = clamp(Math.round((mask.x / photo.width) * width), 0, width - 1);
     const top = clamp(Math.round((mask.y / photo.height) * height), 0, height - 1);
-    const { png: _png, ...facts } = mask;
-    return { ...facts, color: foundColor(mask.id - 1), left, top, columns, rows, inside, objectId: null, isObject: false };
+    const { bits: _bits, ...facts } = mask;
+    return { ...facts, color: foundColor(mask.id - 1), left, top, inside, objectId: null, isObject: false };
   }
 
   function place({ id, area, left, top, columns, rows, inside }) {
@@ -151,8 +146,8 @@ function createFound() {
     },
     // A mask's own shape and outline, as pictures to be drawn at its place.
     picture({ columns, rows, inside, color: [red, green, blue] }) {
-      const shape = scratch.createImageData(columns, rows);
-      const line = scratch.createImageData(columns, rows);
+      const shape = new ImageData(columns, rows);
+      const line = new ImageData(columns, rows);
       const fill = ((255 << 24) | (blue << 16) | (green << 8) | red) >>> 0;
       const shapePixels = new Uint32Array(shape.data.buffer);
       const linePixels = new Uint32Array(line.data.buffer);
