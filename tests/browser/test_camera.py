@@ -65,6 +65,19 @@ def test_a_photo_is_taken_and_segmented(with_camera):
     assert demo.points == [[width // 2, height // 2, 1]]
 
 
+def test_a_browser_that_hides_what_canvases_hold_takes_no_photo_of_noise(with_camera):
+    demo = with_camera
+    demo.page.evaluate(
+        """() => {
+          CanvasRenderingContext2D.prototype.getImageData = (x, y, width, height) =>
+            new ImageData(crypto.getRandomValues(new Uint8ClampedArray(4 * width * height)), width);
+        }"""
+    )
+    button(demo, "Take a photo with the camera").click()
+    assert "open a photo instead" in wait_for_notice(demo, "This browser keeps canvas")
+    assert demo.page.locator(DIALOG).count() == 0
+
+
 def test_escape_closes_the_camera_and_gives_the_focus_back(with_camera):
     demo = with_camera
     title, points = demo.data("title"), demo.data("points")

@@ -14,6 +14,15 @@ function cameraTrouble(error) {
   return texts[error?.name] || `The camera could not be started; ${INSTEAD}.`;
 }
 
+// Whether what is drawn can be read again: browsers that guard against tracking may give noise.
+function canReadCanvas() {
+  const context = make("canvas", { width: 8, height: 8 }).getContext("2d");
+  context.fillStyle = "rgb(40, 120, 200)";
+  context.fillRect(0, 0, 8, 8);
+  const { data } = context.getImageData(0, 0, 8, 8);
+  return data.every((value, index) => Math.abs(value - [40, 120, 200, 255][index % 4]) < 20);
+}
+
 function buildCamera(parts) {
   const video = make("video", { class: "ms-video", playsinline: true, autoplay: true, "aria-label": "What the camera sees" });
   video.muted = true; // or phones do not let it play
@@ -97,6 +106,7 @@ function attachCamera(parts, page) {
       const reason = isSecureContext ? "This browser has no access to a camera" : "Browsers give the camera to https addresses only";
       return page.say(`${reason}; ${INSTEAD}.`, "open");
     }
+    if (!canReadCanvas()) return page.say(`This browser keeps canvas image data, and so the camera's picture, from pages; allow it in the address bar and try again, or ${INSTEAD}.`, "open");
     dialog.showModal();
     show({ facingMode: { ideal: "environment" } });
   }
