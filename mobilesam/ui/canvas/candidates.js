@@ -44,6 +44,7 @@ function createCandidates(parts, view, prompts, page) {
     const size = { width: part.width * photo.width, height: part.height * photo.height };
     const scale = Math.min(width / size.width, THUMB_HEIGHT / size.height);
     const place = { width: Math.max(1, size.width * scale), height: Math.max(1, size.height * scale) };
+    const source = view.sourceFor(place.width / part.width, place.height / part.height);
     const draw = (picture) =>
       context.drawImage(
         picture,
@@ -58,10 +59,10 @@ function createCandidates(parts, view, prompts, page) {
       );
     draw(alpha);
     context.globalCompositeOperation = "source-in";
-    draw(photo.source);
+    draw(source);
     context.globalCompositeOperation = "destination-over";
     context.globalAlpha = 0.22;
-    draw(photo.source);
+    draw(source);
     return canvas;
   }
 

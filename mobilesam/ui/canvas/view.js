@@ -2,6 +2,20 @@
 
 const MAX_ZOOM = 16;
 
+const SMALLEST_HALF = 256; // pixels, longest side
+
+// A picture, and copies of half its size, a quarter and so on.
+function halvings(picture) {
+  const all = [picture];
+  while (Math.max(all.at(-1).width, all.at(-1).height) > SMALLEST_HALF) {
+    const last = all.at(-1);
+    const half = make("canvas", { width: Math.ceil(last.width / 2), height: Math.ceil(last.height / 2) });
+    half.getContext("2d").drawImage(last, 0, 0, half.width, half.height);
+    all.push(half);
+  }
+  return all;
+}
+
 function createView(parts, prompts, look) {
   const paintMask = createMaskPainter();
   const layers = { photo: parts.photoLayer, mask: parts.maskLayer, everything: parts.everythingLayer, marks: parts.markLayer };
@@ -10,6 +24,7 @@ function createView(parts, prompts, look) {
   const dirty = new Set();
   let frame = 0;
   let photo = null; // { source, width, height }: source is drawn, the size is the photo's own
+  let sizes = []; // its source and smaller copies
   let box = { width: 1, height: 1 }; // the stage, CSS pixels
   let ratio = 1; // device pixels per CSS pixel
   let zoom = 1; // 1 shows the whole photo
@@ -79,9 +94,15 @@ function createView(parts, prompts, look) {
     const width = Math.max(photo.width * scale, 1); // a 1-pixel-wide photo stays visible
     const height = Math.max(photo.height * scale, 1);
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
-    context.imageSmoothingQuality = "high";
+    context.imageSmoothingQuality = "high"; // not every browser knows it
     context.imageSmoothingEnabled = (scale * photo.width) / photo.source.width < 4;
-    context.drawImage(photo.source, dx, dy, width, height);
+    context.drawImage(sourceFor(width * ratio, height * ratio), dx, dy, width, height);
+  }
+
+  // What the photo is drawn from at a size in device pixels: from a much larger picture some
+  // browsers take a few pixels only, which is coarse.
+  function sourceFor(width, height) {
+    return sizes.findLast((size) => size.width >= width && size.height >= height) ?? photo.source;
   }
 
   // The other objects first, the active one over them.
@@ -249,6 +270,7 @@ function createView(parts, prompts, look) {
     live,
     redraw,
     resize,
+    sourceFor,
     toStage,
     toPhoto,
     boxHandles,
@@ -268,6 +290,7 @@ function createView(parts, prompts, look) {
     },
     show(next) {
       photo = next;
+      sizes = next ? halvings(next.source) : [];
       zoom = 1;
       center = next ? { x: next.width / 2, y: next.height / 2 } : { x: 0, y: 0 };
       Object.assign(live, { cursor: null, band: null, stroke: null, hover: null, corner: null });
