@@ -56,10 +56,11 @@ function createKeeping(parts, sharing, page) {
     const known = before.filter(Boolean).map(({ key }) => key);
     const needed = [photo, aside].filter(Boolean);
     const outdated = known.filter((key) => !needed.some((one) => one.key === key));
+    const records = await Promise.all(needed.filter(({ key }) => !known.includes(key)).map(recordOf)).catch(() => []);
     await inDatabase((photos) => {
       photos.delete(IDBKeyRange.upperBound(Date.now() - KEEP_PHOTO_MS));
       for (const key of outdated) photos.delete(key);
-      for (const { file, key } of needed) if (!known.includes(key)) photos.put(file, key);
+      for (const { key, ...record } of records) if ([photo?.key, aside?.key].includes(key)) photos.put(record, key);
     });
   }
 
@@ -80,9 +81,9 @@ function createKeeping(parts, sharing, page) {
     const isAgain = visit?.type === "reload" || visit?.type === "back_forward" || cameFromItself();
     const kept = isAgain ? readKept() : null;
     if (!kept) return sharing.start();
-    const file = kept.photo && (await inDatabase((photos) => photos.get(kept.photo)));
+    const file = kept.photo && (await keptFile(kept.photo));
     if (file) photo = { file, key: kept.photo };
-    const other = kept.aside && (await inDatabase((photos) => photos.get(kept.aside.key)));
+    const other = kept.aside && (await keptFile(kept.aside.key));
     if (other) aside = { ...kept.aside, file: other };
     if (kept.settings) page.restore(kept.settings); // an older version of this page kept none
     sharing.resume(kept, file);
@@ -107,6 +108,17 @@ function readKept() {
   } catch {
     return null;
   }
+}
+
+// A file is kept as its bytes: Safari's private windows keep bytes, but no files.
+async function recordOf({ file, key }) {
+  return { key, name: file.name, type: file.type, bytes: await file.arrayBuffer() };
+}
+
+// undefined where it was not kept.
+async function keptFile(key) {
+  const record = await inDatabase((photos) => photos.get(key));
+  return record && new File([record.bytes ?? record], record.name, { type: record.type }); // earlier pages kept the file
 }
 
 // Do something with the photos that this browser keeps; undefined where it keeps none.
