@@ -41,6 +41,30 @@ def test_a_right_click_may_slip_and_control_excludes_as_on_a_mac(coffee):
     assert [label for _, _, label in coffee.points] == [0, 0]
 
 
+def test_a_stroke_keeps_moves_that_a_busy_browser_made_one(coffee):
+    coffee.tool("sketch")
+    corners = [coffee.screen(*place) for place in ((300, 100), (300, 200), (100, 200), (100, 110))]
+    mouse = coffee.page.mouse
+    mouse.move(*coffee.screen(100, 100))
+    mouse.down()
+    coffee.page.evaluate(
+        """(corners) => {
+          const moves = corners.flatMap(([x, y], index) => [0.25, 0.5, 0.75, 1].map((share) => {
+            const [fromX, fromY] = corners[Math.max(0, index - 1)];
+            const clientX = fromX + share * (x - fromX);
+            const place = { clientX, clientY: fromY + share * (y - fromY), pointerId: 1 };
+            return new PointerEvent("pointermove", { ...place, pointerType: "mouse" });
+          }));
+          const { clientX, clientY, pointerId } = moves.at(-1);
+          const all = { clientX, clientY, pointerId, pointerType: "mouse", coalescedEvents: moves };
+          document.querySelector(".ms-stage").dispatchEvent(new PointerEvent("pointermove", all));
+        }""",
+        corners,
+    )
+    mouse.up()
+    assert coffee.box == pytest.approx([100, 100, 300, 200], abs=2)
+
+
 def test_every_handle_of_a_box_at_the_photos_edge_can_be_taken(coffee):
     width, height = coffee.photo_size
     coffee.drag((100, 100), (300, 300))

@@ -95,8 +95,15 @@ function attachGestures(parts, view, prompts, page) {
       return;
     }
     pointers.set(event.pointerId, at);
-    if (pinch && pointers.size === 2) movePinch();
-    else if (gesture && gesture.id === event.pointerId) moveGesture(at);
+    if (pinch && pointers.size === 2) return movePinch();
+    if (gesture?.id !== event.pointerId) return;
+    for (const place of gesture.kind === "stroke" ? placesOf(event) : [at]) moveGesture(place);
+  }
+
+  // A browser that is busy makes one of several moves, which would cut a stroke's corners.
+  function placesOf(event) {
+    const moves = event.getCoalescedEvents?.() ?? [];
+    return (moves.length ? moves : [event]).map(positionOf);
   }
 
   function movePinch() {
