@@ -41,6 +41,21 @@ def test_a_right_click_may_slip_and_control_excludes_as_on_a_mac(coffee):
     assert [label for _, _, label in coffee.points] == [0, 0]
 
 
+def test_a_pinch_on_the_trackpad_zooms_in_safari_too(coffee):
+    x, y = coffee.screen(300, 200)
+    kept = coffee.page.evaluate(
+        """([x, y]) => [["start", 1], ["change", 1.2], ["change", 1.5]].map(([what, scale]) => {
+          const event = new Event(`gesture${what}`, { bubbles: true, cancelable: true });
+          Object.assign(event, { scale, clientX: x, clientY: y });
+          return document.querySelector(".ms-stage").dispatchEvent(event);
+        })""",
+        [x, y],
+    )
+    assert kept == [False, False, False]  # the page itself stays as it is
+    assert coffee.page.locator(".ms-zoom-fit").inner_text() == "150 %"
+    assert coffee.screen(300, 200) == pytest.approx((x, y), abs=1)
+
+
 def test_a_stroke_keeps_moves_that_a_busy_browser_made_one(coffee):
     coffee.tool("sketch")
     corners = [coffee.screen(*place) for place in ((300, 100), (300, 200), (100, 200), (100, 110))]

@@ -75,7 +75,7 @@ const KEYS = [
   ["N", "start a new object"],
   ["[  ]", "select the object before or after"],
   ["F2", "rename the selected object"],
-  ["Ctrl + wheel", "zoom; pinch on a phone"],
+  ["Ctrl + wheel", "zoom; so does a pinch, on glass or trackpad"],
   ["Right-click", "exclude; so do Shift-click and a long press"],
   ["Escape", "give up a box, a stroke or a drag; close a message"],
   ["Click a point", "remove it; drag to move it"],

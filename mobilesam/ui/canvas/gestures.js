@@ -11,6 +11,7 @@ function attachGestures(parts, view, prompts, page) {
   let pinch = null;
   let pressTimer = 0;
   let spaceHeld = false;
+  let trackpadScale = 1; // of Safari's pinch so far
 
   function positionOf(event) {
     const bounds = stage.getBoundingClientRect();
@@ -236,6 +237,18 @@ function attachGestures(parts, view, prompts, page) {
     page.zoomChanged();
   }
 
+  // Safari on a Mac tells of two fingers on the trackpad so, and would zoom the page; on a phone the
+  // pointers' own events do it.
+  function onTrackpad(event) {
+    if (!view.photo) return;
+    event.preventDefault();
+    if (event.type === "gesturechange" && pointers.size === 0) {
+      view.zoomBy(event.scale / trackpadScale, positionOf(event));
+      page.zoomChanged();
+    }
+    trackpadScale = event.scale;
+  }
+
   // Keep the page from scrolling only where a finger does something on the photo.
   function onTouchStart(event) {
     if (!view.photo || !event.cancelable) return;
@@ -258,6 +271,8 @@ function attachGestures(parts, view, prompts, page) {
   });
   stage.addEventListener("contextmenu", (event) => event.preventDefault());
   stage.addEventListener("wheel", onWheel, { passive: false });
+  stage.addEventListener("gesturestart", onTrackpad);
+  stage.addEventListener("gesturechange", onTrackpad);
   stage.addEventListener("touchstart", onTouchStart, { passive: false });
   stage.addEventListener("touchmove", (event) => {
     if (event.touches.length > 1 && event.cancelable) event.preventDefault();
