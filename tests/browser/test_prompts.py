@@ -328,3 +328,14 @@ def test_the_command_takes_no_file_for_an_option(demo, tmp_path):
     command.filter(has_text="segment").wait_for()  # the lines are written once it is open
     assert command.inner_text().startswith("python -m mobilesam segment ./-x.png --model ")
     assert command.inner_text().endswith(" --out ./-x.mask.png")
+
+
+def test_a_mac_has_its_own_key_for_undo(demo):
+    assert demo.page.get_by_role("button", name="Undo (Ctrl+Z)").count() == 1
+    demo.page.add_init_script("Object.defineProperty(navigator, 'platform', { value: 'MacIntel' })")
+    demo.reload()
+    demo.click(300, 200)
+    demo.wait_mask()
+    assert demo.page.get_by_role("button", name="Undo (⌘+Z)").is_enabled()
+    demo.page.keyboard.press("Meta+z")
+    assert demo.points == []

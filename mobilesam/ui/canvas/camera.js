@@ -124,12 +124,12 @@ function attachCamera(parts, page) {
   }
 
   async function pastePhoto() {
-    if (!navigator.clipboard?.read) return page.say("This browser lets no button read the clipboard; press Ctrl+V (on a Mac ⌘V) to paste.", "open");
+    if (!navigator.clipboard?.read) return page.say(`This browser lets no button read the clipboard; press ${COMMAND}+V to paste.`, "open");
     let items = [];
     try {
       items = await navigator.clipboard.read();
     } catch (error) {
-      if (error?.name === "NotAllowedError") return page.say("The clipboard was not allowed; press Ctrl+V (on a Mac ⌘V) to paste.", "open");
+      if (error?.name === "NotAllowedError") return page.say(`The clipboard was not allowed; press ${COMMAND}+V to paste.`, "open");
     }
     for (const item of items) {
       const type = item.types.find((entry) => /^image\/(?!svg)/.test(entry));
@@ -158,7 +158,7 @@ function attachCamera(parts, page) {
     try {
       await pastePhoto();
     } catch {
-      page.say("The clipboard could not be read; press Ctrl+V (on a Mac ⌘V) to paste.", "open");
+      page.say(`The clipboard could not be read; press ${COMMAND}+V to paste.`, "open");
     }
     isPasting = false;
   });

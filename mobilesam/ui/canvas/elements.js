@@ -63,19 +63,21 @@ const SAVES = [
   ["zip", "ZIP", "all of these in one file"],
 ];
 
+const COMMAND = /^(Mac|iP)/.test(navigator.platform) ? "⌘" : "Ctrl";
+
 const KEYS = [
   ["Arrows", "move the cursor (Shift: faster)"],
   ["Enter", "include the spot under the cursor"],
   ["Shift + Enter", "exclude it"],
   ["B, then B", "two corners of a box"],
   ["Delete", "remove the nearest point, or the box"],
-  ["Ctrl + Z", "undo, across objects; with Shift, redo"],
+  [`${COMMAND} + Z`, "undo, across objects; with Shift, redo"],
   ["+  −  0", "zoom in, out, whole photo"],
   ["1 to 5", "choose a tool"],
   ["N", "start a new object"],
   ["[  ]", "select the object before or after"],
   ["F2", "rename the selected object"],
-  ["Ctrl + wheel", "zoom; so does a pinch, on glass or trackpad"],
+  [`${COMMAND} + wheel`, "zoom; so does a pinch, on glass or trackpad"],
   ["Right-click", "exclude; so do Shift-click and a long press"],
   ["Escape", "give up a box, a stroke or a drag; close a message"],
   ["Click a point", "remove it; drag to move it"],

@@ -50,8 +50,8 @@ function buildToolbar(parts) {
     nameTool(button, tool);
     return button;
   });
-  parts.undo = iconButton("undo", "Undo (Ctrl+Z)", { "data-action": "undo" });
-  parts.redo = iconButton("redo", "Redo (Ctrl+Shift+Z)", { "data-action": "redo" });
+  parts.undo = iconButton("undo", `Undo (${COMMAND}+Z)`, { "data-action": "undo" });
+  parts.redo = iconButton("redo", `Redo (${COMMAND}+Shift+Z)`, { "data-action": "redo" });
   parts.clear = iconButton("clear", "Clear the object's points and box", { "data-action": "clear" });
   parts.zoomOut = iconButton("zoomOut", "Zoom out (-)", { "data-action": "zoom-out" });
   parts.zoomFit = make(
