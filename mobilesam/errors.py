@@ -6,6 +6,7 @@ import errno
 
 INTERRUPTED = 130  # exit status, as shells have it for Ctrl+C
 PAGE_LENGTH = 300  # characters: the most that the page and the API say of one error
+OUT_OF_MEMORY = ("allocate memory", "out of memory", "not enough memory", "bad_alloc")
 
 
 def sentence(error: BaseException, length: int | None = None) -> str:
@@ -28,8 +29,8 @@ def is_disk_full(error: BaseException | None) -> bool:
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether memory ran out, the processor's or a GPU's.
 
-    PyTorch raises a ``RuntimeError`` for the processor's, which only its words tell from others.
+    PyTorch, OpenVINO and ONNX Runtime have no class of their own for it, only words.
     """
-    words = ("can't allocate memory", "out of memory")
-    is_torchs = isinstance(error, RuntimeError) and any(said in str(error) for said in words)
-    return isinstance(error, MemoryError) or is_torchs
+    is_systems = isinstance(error, OSError) and error.errno == errno.ENOMEM
+    said = any(words in str(error) for words in OUT_OF_MEMORY)
+    return isinstance(error, MemoryError) or is_systems or said

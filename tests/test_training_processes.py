@@ -205,7 +205,7 @@ def test_a_killed_run_loses_at_most_one_interval(
 
 @pytest.mark.parametrize("whom", ["all", "one"])
 def test_several_processes_stop_together_and_save(data: Path, tmp_path: Path, whom: str) -> None:
-    """Ctrl+C reaches all, and torchrun passes it on; SIGTERM may be sent to one alone."""
+    """Torchrun may send a second signal, which must not end what is being saved."""
     words = words_of("teacher", data, tmp_path, "--image-size=64", "--steps=1000", "--log-steps=1")
     command = in_processes(2, [*words, "--checkpoint-minutes=60"])
     with subprocess.Popen(
@@ -220,17 +220,20 @@ def test_several_processes_stop_together_and_save(data: Path, tmp_path: Path, wh
         while not (tmp_path / "log.csv").exists():
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.1)
+        workers = [pid for pid, line in descendants(process.pid).items() if "teacher" in line]
+        assert len(workers) == 2
         if whom == "all":
             os.killpg(process.pid, signal.SIGINT)
+            for worker in workers:
+                os.kill(worker, signal.SIGTERM)
         else:
-            workers = [pid for pid, line in descendants(process.pid).items() if "teacher" in line]
             os.kill(max(workers), signal.SIGTERM)
         _, said = process.communicate(timeout=120)
     assert process.returncode != 0
     step = load_state(tmp_path / "state.pt")["step"]
     assert step == rows_of(tmp_path / "log.csv")[-1]["step"]
     assert said.count(f"stopped at step {step}; the same command goes on from there") == 1
-    assert said.count("stopping after this step\n") <= 1  # nothing where it is not the first one
+    assert whom == "one" or said.count("stopping after this step\n") == 1
 
 
 def test_a_signal_to_readers_as_well_lets_the_step_end(data: Path, tmp_path: Path) -> None:

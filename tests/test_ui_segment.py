@@ -15,7 +15,7 @@ from PIL import Image
 
 from mobilesam.ui import saving, segment
 from mobilesam.ui.sessions import Session
-from mobilesam.ui.trouble import trouble
+from mobilesam.ui.trouble import OUT_OF_MEMORY, TROUBLE
 from tests.ui_stubs import ask, make_photo, make_studio, opened, save, upload
 
 
@@ -214,10 +214,11 @@ def test_another_model_needs_an_embedding_of_its_own(studio, photo):
 def test_errors_of_the_model_become_a_sentence(studio, photo):
     session, picture = opened(studio, photo)
     message = ask(picture)
-    for error in (RuntimeError("CUDA exploded at /secret/path"), MemoryError()):
+    exploded = RuntimeError("CUDA exploded at /secret/path")
+    for error, text in ((exploded, TROUBLE), (MemoryError(), OUT_OF_MEMORY)):
         studio.models.predictor().error = error
         (answer,) = segment.answer_prompts(studio, session, message)["answer"]["objects"]
-        assert (answer["status"], answer["text"]) == ("failed", trouble(error))
+        assert (answer["status"], answer["text"]) == ("failed", text)
     studio.models.predictor().error = None
     (answer,) = segment.answer_prompts(studio, session, message)["answer"]["objects"]
     assert answer["status"] == "ok"

@@ -26,6 +26,8 @@ def test_memory_that_pytorch_cannot_get_is_told_from_other_errors():
         (OSError(errno.EDQUOT, "Disk quota exceeded"), DISK_FULL),
         (OSError(errno.EACCES, "Permission denied", "/secret"), TROUBLE),
         (MemoryError(), OUT_OF_MEMORY),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), OUT_OF_MEMORY),
+        (RuntimeError("std::bad_alloc"), OUT_OF_MEMORY),
         (torch.OutOfMemoryError("CUDA out of memory."), OUT_OF_MEMORY),
         (RuntimeError("CUDA exploded at /secret"), TROUBLE),
     ],

@@ -157,10 +157,11 @@ def _end_with_asker() -> None:
 def _kind(error: Exception) -> str:
     """Name what the one who asked shall raise."""
     from mobilesam.checkpoints import CheckpointError
+    from mobilesam.errors import is_out_of_memory
 
     if isinstance(error, CheckpointError):
         return "checkpoint"
-    if isinstance(error, MemoryError) or "allocate memory" in str(error):
+    if is_out_of_memory(error):
         return "memory"
     if isinstance(error, ValueError | TypeError):
         return "value"

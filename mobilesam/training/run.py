@@ -229,9 +229,12 @@ class Run(ABC):
                     processes.wait_for_all()  # torchrun ends the others with the first that ends
                     self.say(f"stopped at step {self.step}; the same command goes on from there")
                     raise KeyboardInterrupt
-                if self._due(config.checkpoint_minutes, before, config.checkpoint_steps):
+                validates = self._due(config.val_minutes, before)
+                if validates or self._due(
+                    config.checkpoint_minutes, before, config.checkpoint_steps
+                ):
                     self.save()
-                if self._due(config.val_minutes, before):
+                if validates:  # long: who is asked to stop may not have the time
                     self.validate()
 
     def _tick(self) -> None:

@@ -16,9 +16,9 @@ class StopRequest:
 
     The first signal is noted, and what to do about it is left to the run. After that signals are
     what they were before, so that a second one ends the process at once: but not where torchrun
-    has started it, which passes on what each process gets from a terminal as well, and which ends
-    processes itself that are too slow. Outside the main thread signals cannot be noted, and where
-    they were ignored they still are.
+    has started several, to which it may send a second one itself, and which it ends by force when
+    they take long. Outside the main thread signals cannot be noted, and where they were ignored
+    they still are.
 
     Args:
         rank: This process's; the first one says what has come.

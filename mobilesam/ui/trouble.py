@@ -5,13 +5,10 @@ from __future__ import annotations
 from mobilesam.errors import is_disk_full, is_out_of_memory
 
 TROUBLE = "Something went wrong on the server; please try again."
-DISK_FULL = (
-    "The server's disk is full, so no file can be made. What is on the page stays; please try "
-    "again later."
-)
+DISK_FULL = "The server's disk is full; please try again later."
 OUT_OF_MEMORY = (
-    "The server has too little memory for this now. What is on the page stays; please try again "
-    "in a moment, or with a smaller photo."
+    "The server has too little memory for this now; please try again in a moment, or with a "
+    "smaller photo."
 )
 
 

@@ -208,7 +208,8 @@ def test_a_photo_that_the_server_cannot_keep_leaves_the_one_before(coffee, tmp_p
     phone_photo(tmp_path / "mine.jpg")
     coffee.page.set_input_files(".ms input[type=file]", str(tmp_path / "mine.jpg"))
     coffee.page.locator(".ms-notice", has_text="error 500").wait_for()
-    assert "The server could not take mine.jpg (error 500); its disk may be full." in coffee.notice
+    said = "The server could not take mine.jpg (error 500); its disk may be full."
+    assert coffee.notice == f"{said} Please try again later."
     assert (coffee.data("title"), coffee.points) == ("coffee.jpg", [[300, 200, 1]])
     coffee.forgive("status of 500")
 

@@ -96,7 +96,8 @@ function createEverything(parts, view, prompts, page, link) {
     isSearched = true;
     const press = matchMedia("(pointer: coarse)").matches ? "Tap" : "Click";
     const advice = text === "Done" && found.count < FEW_MASKS ? " Lower the thresholds for more." : "";
-    const whole = found.count ? `${text}: ${countOf(found.count)}. ${press} a mask to make it an object.${advice}` : text;
+    const lead = text.endsWith(".") ? text : `${text}:`;
+    const whole = found.count ? `${lead} ${countOf(found.count)}. ${press} a mask to make it an object.${advice}` : text;
     showRun(whole, 0);
     if (hadFocus) start.focus();
     page.announce(whole);

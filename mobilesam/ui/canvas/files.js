@@ -18,7 +18,8 @@ function uploadTrouble(file, error) {
   const name = shortName(file.name);
   const status = /^HTTP (\d+)/.exec(error.message)?.[1];
   if (!status) return `${name} could not be uploaded; check the connection and try again.`;
-  return `The server could not take ${name} (error ${status}); its disk may be full. Please try again later.`;
+  const guess = ["500", "507"].includes(status) ? "; its disk may be full" : "";
+  return `The server could not take ${name} (error ${status})${guess}. Please try again later.`;
 }
 
 function attachFiles(parts, page) {

@@ -114,7 +114,7 @@ function createFound() {
     },
     get: (id) => masks.get(id) ?? null,
     // Take new masks; those known already stay as they are. `isCurrent` says whether they are
-    // still wanted when their pictures have been read.
+    // still wanted when their pixels have been read.
     async add(news, isCurrent) {
       let paused = performance.now();
       for (const entry of news) {

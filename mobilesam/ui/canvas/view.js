@@ -102,7 +102,8 @@ function createView(parts, prompts, look) {
   // What the photo is drawn from at a size in device pixels: from a much larger picture some
   // browsers take a few pixels only, which is coarse.
   function sourceFor(width, height) {
-    return sizes.findLast((size) => size.width >= width && size.height >= height) ?? photo.source;
+    const enough = sizes.filter((size) => size.width >= width && size.height >= height);
+    return enough.at(-1) ?? photo.source;
   }
 
   // The other objects first, the active one over them.
