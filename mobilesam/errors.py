@@ -1,4 +1,4 @@
-"""Errors in one sentence, and the exit status of what a person ended."""
+"""Errors in one sentence, which of them a machine is to blame for, and an exit status."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import errno
 
 INTERRUPTED = 130  # exit status, as shells have it for Ctrl+C
 PAGE_LENGTH = 300  # characters: the most that the page and the API say of one error
-OUT_OF_MEMORY = ("allocate memory", "out of memory", "not enough memory", "bad_alloc")
+MEMORY_WORDS = ("allocate memory", "out of memory", "not enough memory", "bad_alloc")
 
 
 def sentence(error: BaseException, length: int | None = None) -> str:
@@ -29,8 +29,8 @@ def is_disk_full(error: BaseException | None) -> bool:
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether memory ran out, the processor's or a GPU's.
 
-    PyTorch, OpenVINO and ONNX Runtime have no class of their own for it, only words.
+    For the processor's, PyTorch, OpenVINO and ONNX Runtime have no class of their own, only words.
     """
     is_systems = isinstance(error, OSError) and error.errno == errno.ENOMEM
-    said = any(words in str(error) for words in OUT_OF_MEMORY)
+    said = any(words in str(error) for words in MEMORY_WORDS)
     return isinstance(error, MemoryError) or is_systems or said

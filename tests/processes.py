@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS = 300  # at most, for anything, on a very busy machine
@@ -40,9 +41,11 @@ def start(*words: object, limit_bytes: int | None = None) -> subprocess.Popen[st
     )
 
 
-def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+def wait_until(
+    condition: Callable[[], bool], process: subprocess.Popen[Any], seconds: float = SECONDS
+) -> None:
     """Wait until something is so, while a process runs."""
-    end = time.monotonic() + SECONDS
+    end = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < end, "it took too long"

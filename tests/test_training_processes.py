@@ -17,7 +17,7 @@ from mobilesam.training import processes
 from mobilesam.training.checkpointing import load_state, save_model
 from mobilesam.training.commands import run_of
 from mobilesam.training.config import DistillConfig, TeacherConfig
-from tests.processes import descendants, hear_ctrl_c
+from tests.processes import descendants, hear_ctrl_c, wait_until
 from tests.shards import write_shards
 from tests.training_runs import (
     environment,
@@ -177,10 +177,7 @@ def test_a_killed_run_loses_at_most_one_interval(
     words = words_of(stage, data, tmp_path, *more, "--checkpoint-steps=2", "--steps=1000")
     command = [sys.executable, "-m", "mobilesam", *words, "--log-steps=1"]
     with subprocess.Popen(command, env=environment(), stderr=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 120
-        while not (tmp_path / "state.pt").exists():
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.1)
+        wait_until((tmp_path / "state.pt").exists, process, seconds=120)
         time.sleep(0.5)
         process.send_signal(signal.SIGKILL)
     state = load_state(tmp_path / "state.pt")  # whole, whenever the kill came
@@ -216,10 +213,7 @@ def test_several_processes_stop_together_and_save(data: Path, tmp_path: Path, wh
         start_new_session=True,
         preexec_fn=hear_ctrl_c,
     ) as process:
-        deadline = time.monotonic() + 120
-        while not (tmp_path / "log.csv").exists():
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.1)
+        wait_until((tmp_path / "log.csv").exists, process, seconds=120)
         workers = [pid for pid, line in descendants(process.pid).items() if "teacher" in line]
         assert len(workers) == 2
         if whom == "all":
@@ -243,10 +237,7 @@ def test_a_signal_to_readers_as_well_lets_the_step_end(data: Path, tmp_path: Pat
     with subprocess.Popen(
         command, env=environment(), stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
-        deadline = time.monotonic() + 120
-        while not (tmp_path / "log.csv").exists():
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.1)
+        wait_until((tmp_path / "log.csv").exists, process, seconds=120)
         os.killpg(process.pid, signal.SIGTERM)
         _, said = process.communicate(timeout=120)
     assert process.returncode == 130, said

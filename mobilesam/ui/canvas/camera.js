@@ -2,6 +2,7 @@
 
 const CAMERA_SIZE = { width: { ideal: 1920 }, height: { ideal: 1440 } };
 const INSTEAD = "open a photo instead";
+const PASTE = `press ${COMMAND}+V to paste`;
 
 // Why there is no picture from the camera, in words for the visitor.
 function cameraTrouble(error) {
@@ -124,12 +125,12 @@ function attachCamera(parts, page) {
   }
 
   async function pastePhoto() {
-    if (!navigator.clipboard?.read) return page.say(`This browser lets no button read the clipboard; press ${COMMAND}+V to paste.`, "open");
+    if (!navigator.clipboard?.read) return page.say(`This browser lets no button read the clipboard; ${PASTE}.`, "open");
     let items = [];
     try {
       items = await navigator.clipboard.read();
     } catch (error) {
-      if (error?.name === "NotAllowedError") return page.say(`The clipboard was not allowed; press ${COMMAND}+V to paste.`, "open");
+      if (error?.name === "NotAllowedError") return page.say(`The clipboard was not allowed; ${PASTE}.`, "open");
     }
     for (const item of items) {
       const type = item.types.find((entry) => /^image\/(?!svg)/.test(entry));
@@ -158,7 +159,7 @@ function attachCamera(parts, page) {
     try {
       await pastePhoto();
     } catch {
-      page.say(`The clipboard could not be read; press ${COMMAND}+V to paste.`, "open");
+      page.say(`The clipboard could not be read; ${PASTE}.`, "open");
     }
     isPasting = false;
   });

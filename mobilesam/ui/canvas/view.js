@@ -1,7 +1,6 @@
 // The stage: three layers (photo, mask, marks) under one zoom, each redrawn only when it changes.
 
 const MAX_ZOOM = 16;
-
 const SMALLEST_HALF = 256; // pixels, longest side
 
 // A picture, and copies of half its size, a quarter and so on.
