@@ -37,6 +37,7 @@ SCRIPTS = (
     "keep.js",
     "camera.js",
     "saving.js",
+    "uploading.js",
     "link.js",
     "files.js",
     "hint.js",

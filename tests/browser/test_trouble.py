@@ -200,27 +200,6 @@ def test_a_refusal_survives_a_mask_that_arrives(coffee, tmp_path):
     assert coffee.notice == ""
 
 
-def test_a_photo_that_the_server_cannot_keep_leaves_the_one_before(coffee, tmp_path):
-    coffee.click(300, 200)
-    coffee.wait_mask()
-    refusal = {"status": 500, "body": "Internal Server Error"}
-    coffee.page.route("**/gradio_api/upload*", lambda route: route.fulfill(**refusal))
-    phone_photo(tmp_path / "mine.jpg")
-    coffee.page.set_input_files(".ms input[type=file]", str(tmp_path / "mine.jpg"))
-    coffee.page.locator(".ms-notice", has_text="error 500").wait_for()
-    said = "The server could not take mine.jpg (error 500); its disk may be full."
-    assert coffee.notice == f"{said} Please try again later."
-    assert (coffee.data("title"), coffee.points) == ("coffee.jpg", [[300, 200, 1]])
-    coffee.forgive("status of 500")
-
-
-def test_a_file_just_too_large_is_said_to_be_so(demo, tmp_path):
-    path = tmp_path / "large.jpg"
-    path.write_bytes(bytes(20_000_001))
-    demo.page.set_input_files(".ms input[type=file]", str(path))
-    assert demo.notice == "large.jpg has 20.1 MB; at most 20 MB can be taken."
-
-
 def test_an_empty_file_does_not_throw_away_the_photo_being_opened(demo, tmp_path):
     traffic = Traffic(demo)
     traffic.catch("open_picture")

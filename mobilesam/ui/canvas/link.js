@@ -1,7 +1,6 @@
 // The conversation with the server. Requests carry everything they need; each answer names what it
 // answers, and one that comes too late is dropped.
 
-const UPLOAD_WAIT_MS = 180000; // 20 MB over a slow phone
 const ANSWER_WAIT_MS = 7000; // then a request counts as lost and is sent again
 const OPEN_WAIT_MS = 20000; // a large photo on a busy machine
 const ENCODE_WAIT_MS = 60000; // others may be before us
@@ -47,6 +46,7 @@ function createLink({ props, trigger, upload, watch }, prompts, results, page) {
   let asked = new Map(); // object id → what its masks were asked for
   let queueTimer = 0;
   let recoveries = 0;
+  const uploading = createUploading(upload);
   const opens = createRetry(OPEN_WAIT_MS, 3, () => failOpening("The server does not answer; please open the photo again.", true));
   const encodes = createRetry(ENCODE_WAIT_MS, 1, () => failEncoding(SILENCE));
   const asks = createRetry(ANSWER_WAIT_MS, 3, () => failAsking(SILENCE));
@@ -84,7 +84,7 @@ function createLink({ props, trigger, upload, watch }, prompts, results, page) {
     if (source.file) {
       page.setBusy("Uploading…");
       try {
-        extra.image = await uploaded(source.file);
+        extra.image = await uploaded(source.file, token);
       } catch (error) {
         if (opening?.token === token) failOpening(uploadTrouble(source.file, error));
         return;
@@ -103,11 +103,10 @@ function createLink({ props, trigger, upload, watch }, prompts, results, page) {
     send("open_picture", extra);
   }
 
-  async function uploaded(file) {
-    const tooLong = new Promise((_, reject) => {
-      setTimeout(() => reject(new Error("too slow")), UPLOAD_WAIT_MS);
+  async function uploaded(file, token) {
+    const path = await uploading.send(file, (share) => {
+      if (opening?.token === token) page.setBusy("Uploading…", share);
     });
-    const { path } = await Promise.race([upload(file), tooLong]);
     return { path, orig_name: file.name, size: file.size, meta: { _type: "gradio.FileData" } };
   }
 

@@ -46,10 +46,11 @@ const page = {
     parts.stage.setAttribute("aria-busy", String(state === "opening" || state === "encoding"));
     hint.show();
   },
-  setBusy(text) {
+  // `share`: how much of it is done, 0 to 1. For the eye only: a screen reader would never end.
+  setBusy(text, share = null) {
     parts.busy.hidden = !text;
-    parts.busyText.textContent = text;
-    if (text) this.announce(text);
+    parts.busyText.textContent = share === null ? text : `${text} ${Math.floor(100 * share)} %`;
+    if (text && share === null) this.announce(text);
   },
   revealStage() {
     const { top, bottom } = parts.stage.getBoundingClientRect();

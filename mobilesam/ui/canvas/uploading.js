@@ -1,0 +1,52 @@
+// A photo on its way to the server. The page sends it itself: Gradio's `upload` tells nothing until all
+// is there, and cannot be stopped.
+
+const UPLOAD_SILENCE_MS = 60000; // so long without a byte more, and the connection counts as lost
+
+// Where the server takes files; null where this page is a part of another server's, which does not know.
+function uploadAddress() {
+  const { root, api_prefix: prefix } = window.gradio_config ?? {};
+  if (typeof root !== "string") return null;
+  const server = new URL(root || "/", location.href);
+  if (server.hostname !== location.hostname) return null;
+  return `${location.origin}${server.pathname.replace(/\/$/, "")}${prefix}/upload`;
+}
+
+function createUploading(upload) {
+  let request = null;
+
+  // Returns a promise of the file's path on the server; `onShare` gets how much of it is there, 0 to 1.
+  // One at a time: the one before is given up.
+  function send(file, onShare) {
+    request?.abort();
+    const address = uploadAddress();
+    if (!address) return upload(file).then(({ path }) => path);
+    return new Promise((resolve, reject) => {
+      const current = new XMLHttpRequest();
+      request = current;
+      let timer = 0;
+      const wait = () => {
+        clearTimeout(timer);
+        timer = setTimeout(() => current.abort(), UPLOAD_SILENCE_MS);
+      };
+      current.upload.onprogress = ({ loaded, total }) => {
+        wait();
+        if (total) onShare(loaded / total);
+      };
+      current.onloadend = () => {
+        clearTimeout(timer);
+        const [path] = (current.status === 200 && current.response) || [];
+        if (path) resolve(path);
+        else reject(new Error(current.status ? `HTTP ${current.status}` : "no connection"));
+      };
+      const form = new FormData();
+      form.append("files", file);
+      current.open("POST", address);
+      current.responseType = "json";
+      wait();
+      current.send(form);
+    });
+  }
+
+  return { send };
+}

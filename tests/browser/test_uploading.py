@@ -1,0 +1,129 @@
+"""A photo on its way to the server: how far it is, one after another, and what can go wrong."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.browser.pictures import disc, large_photo, phone_photo
+from tests.browser.test_photos import EXAMPLES
+
+SLOW = 400_000  # bytes a second
+
+
+@pytest.fixture
+def coffee(demo):
+    demo.open_example("coffee.jpg")
+    return demo
+
+
+@pytest.fixture
+def large(tmp_path):
+    """A photo that needs some seconds at `SLOW`."""
+    path = tmp_path / "large.jpg"
+    large_photo(path, EXAMPLES / "coffee.jpg")
+    assert path.stat().st_size > 2 * SLOW
+    return path
+
+
+def choose(demo, path):
+    demo.page.set_input_files(".ms input[type=file]", str(path))
+
+
+def slow_down(demo, bytes_per_second):
+    """Let the page send no faster; -1 for as fast as it can."""
+    limits = {"offline": False, "latency": 0, "downloadThroughput": -1}
+    session = demo.page.context.new_cdp_session(demo.page)
+    session.send("Network.enable")
+    session.send(
+        "Network.emulateNetworkConditions", limits | {"uploadThroughput": bytes_per_second}
+    )
+    return session
+
+
+def test_it_is_shown_how_much_of_a_photo_is_there(demo, large):
+    demo.page.evaluate(
+        """() => {
+          const find = (selector) => document.querySelector(selector);
+          const [busy, live] = [find(".ms-busy span"), find(".ms [aria-live=polite]")];
+          window.seen = [];
+          window.told = [];
+          const note = { childList: true, characterData: true, subtree: true };
+          new MutationObserver(() => window.seen.push(busy.textContent)).observe(busy, note);
+          new MutationObserver(() => window.told.push(live.textContent)).observe(live, note);
+        }"""
+    )
+    slow_down(demo, SLOW)
+    demo.open_file(large)
+    seen, told = demo.page.evaluate("() => [window.seen, window.told]")
+    shares = [int(number) for text in seen for number in re.findall(r"^Uploading… (\d+) %$", text)]
+    assert len(set(shares)) >= 4
+    assert shares == sorted(shares)
+    assert 0 <= shares[0] < 50
+    assert shares[-1] == 100
+    assert "Uploading…" in told
+    assert not any("%" in text for text in told)  # a screen reader would never end
+
+
+def test_another_photo_stops_the_one_under_way(demo, large, tmp_path):
+    stopped = []
+    demo.page.on("requestfailed", lambda request: stopped.append(request.url))
+    slow_down(demo, SLOW / 4)
+    choose(demo, large)
+    demo.page.get_by_text(re.compile(r"Uploading… \d+ %")).first.wait_for()
+    small = tmp_path / "small.jpg"
+    disc((300, 200), (100, 100), 50).save(small)
+    demo.open_file(small)
+    assert [address.endswith("/upload") for address in stopped].count(True) == 1
+    assert (demo.data("title"), demo.notice) == ("small.jpg", "")
+
+
+def test_a_connection_that_is_silent_is_given_up(coffee, large):
+    coffee.click(300, 200)
+    coffee.wait_mask()
+    coffee.page.clock.install()
+    coffee.page.route("**/gradio_api/upload*", lambda route: None)  # never answered
+    choose(coffee, large)
+    coffee.page.get_by_text("Uploading…").first.wait_for()
+    coffee.page.clock.fast_forward(50_000)
+    assert coffee.page.locator(".ms-busy").is_visible()
+    coffee.page.clock.fast_forward(20_000)
+    said = "large.jpg could not be uploaded; check the connection and try again."
+    coffee.page.locator(".ms-notice", has_text=said).wait_for()
+    assert not coffee.page.locator(".ms-busy").is_visible()
+    assert (coffee.data("title"), coffee.points) == ("coffee.jpg", [[300, 200, 1]])
+
+
+@pytest.mark.parametrize("config", ["undefined", '{ root: "https://other.example" }'])
+def test_a_page_that_does_not_know_where_to_lets_gradio_send(coffee, tmp_path, config):
+    """So it is in a page that embeds the demo as a web component."""
+    asked = []
+    coffee.page.on("request", lambda request: asked.append((request.resource_type, request.url)))
+    coffee.page.evaluate(f"() => {{ window.gradio_config = {config}; }}")
+    phone_photo(tmp_path / "mine.jpg")
+    coffee.open_file(tmp_path / "mine.jpg")
+    uploads = [kind for kind, url in asked if url.endswith("/gradio_api/upload")]
+    assert uploads == ["fetch"]
+    assert coffee.notice == ""
+
+
+def test_a_photo_that_the_server_cannot_keep_leaves_the_one_before(coffee, tmp_path):
+    coffee.click(300, 200)
+    coffee.wait_mask()
+    refusal = {"status": 500, "body": "Internal Server Error"}
+    coffee.page.route("**/gradio_api/upload*", lambda route: route.fulfill(**refusal))
+    phone_photo(tmp_path / "mine.jpg")
+    coffee.page.set_input_files(".ms input[type=file]", str(tmp_path / "mine.jpg"))
+    coffee.page.locator(".ms-notice", has_text="error 500").wait_for()
+    said = "The server could not take mine.jpg (error 500); its disk may be full."
+    assert coffee.notice == f"{said} Please try again later."
+    assert (coffee.data("title"), coffee.points) == ("coffee.jpg", [[300, 200, 1]])
+    coffee.forgive("status of 500")
+
+
+def test_a_file_just_too_large_is_said_to_be_so(demo, tmp_path):
+    path = tmp_path / "large.jpg"
+    path.write_bytes(bytes(20_000_001))
+    demo.page.set_input_files(".ms input[type=file]", str(path))
+    assert demo.notice == "large.jpg has 20.1 MB; at most 20 MB can be taken."
