@@ -63,6 +63,8 @@ def test_a_click_is_answered_with_masks_for_the_browser(studio, photo):
     (found,) = answer["objects"]
     assert (found["id"], found["status"], found["best"]) == (1, "ok", 1)
     assert [mask["area"] for mask in found["masks"]] == [2000, 2000, 4000]
+    boxes = [[0, 0, 40, 50], [0, 0, 80, 25], [0, 0, 80, 50]]
+    assert [mask["box"] for mask in found["masks"]] == boxes
     assert [mask["score"] for mask in found["masks"]] == pytest.approx([0.5, 0.9, 0.7])
     assert [mask["stability"] for mask in found["masks"]] == pytest.approx([0.8, 0.95, 0])
     alpha = alpha_of(found["masks"][0])

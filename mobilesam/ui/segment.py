@@ -24,6 +24,7 @@ from PIL import Image
 
 from mobilesam import rendering
 from mobilesam.errors import PAGE_LENGTH, sentence
+from mobilesam.masks import mask_to_box
 from mobilesam.transforms import read_image
 from mobilesam.ui.courtesy import Courtesy
 from mobilesam.ui.messages import PromptError, parse_file_name
@@ -221,10 +222,12 @@ def _drawn(wanted: PageObject, prediction: MaskPrediction, stability: list[float
     """Return what the browser paints of each candidate, cleaned up as at the photo's own size."""
     previews = prediction.preview(PREVIEW_SIDE)
     height, width = prediction.original_size
+    across, down = width / previews.shape[2], height / previews.shape[1]
     refinement = wanted.refinement.scaled(max(previews.shape[1:]) / max(height, width))
     drawn = []
     for preview, score, stable in zip(previews, prediction.iou_predictions, stability, strict=True):
         mask = refinement.mask(preview)
+        x0, y0, x1, y1 = mask_to_box(mask)
         png = (
             rendering.alpha_mask_png(refinement.alpha(mask))
             if refinement.feather
@@ -236,6 +239,7 @@ def _drawn(wanted: PageObject, prediction: MaskPrediction, stability: list[float
                 "score": round(float(score), 4),
                 "stability": round(stable, 4),
                 "area": round(float(mask.mean()) * height * width),
+                "box": [x0 * across, y0 * down, x1 * across, y1 * down],
             }
         )
     return drawn

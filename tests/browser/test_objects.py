@@ -62,6 +62,48 @@ def two(coffee) -> DemoPage:
     return coffee
 
 
+def thumbnails(demo: DemoPage) -> list[str]:
+    return demo.page.locator(".ms-candidate canvas").evaluate_all(
+        "(all) => all.map((one) => one.toDataURL())"
+    )
+
+
+def test_only_the_masks_in_use_stay_decoded_and_no_picture_is_read_back(coffee):
+    """Fifty objects with four masks of 3 MB each would be 600 MB. And browsers that guard against
+    tracking give noise for what a canvas holds."""
+    coffee.page.evaluate(
+        """() => {
+          window.decoded = window.readBack = 0;
+          const { decode } = Image.prototype;
+          Image.prototype.decode = function () { window.decoded += 1; return decode.call(this); };
+          const { getImageData } = CanvasRenderingContext2D.prototype;
+          CanvasRenderingContext2D.prototype.getImageData = function (...place) {
+            window.readBack += 1;
+            return getImageData.apply(this, place);
+          };
+        }"""
+    )
+    coffee.click(300, 200)
+    coffee.wait_mask()
+    count = coffee.page.locator(".ms-candidate").count()
+    assert coffee.page.evaluate("window.decoded") == count
+    cup = thumbnails(coffee)
+    for place in ((100, 50), (480, 60), (560, 220)):  # what was there a few steps ago is kept
+        new_object(coffee)
+        coffee.click(*place)
+        coffee.wait_mask()
+    assert thumbnails(coffee) != cup
+    before = coffee.page.evaluate("window.decoded")
+    row(coffee, 0).locator("[data-do=select]").click()
+    coffee.page.wait_for_function("(all) => window.decoded >= all", arg=before + count - 1)
+    coffee.page.wait_for_function(
+        "(all) => all.every((one, at) => document.querySelectorAll('.ms-candidate canvas')[at]"
+        "?.toDataURL() === one)",
+        arg=cup,
+    )
+    assert coffee.page.evaluate("window.readBack") == 0
+
+
 def test_each_object_has_its_prompts_mask_and_colour(two, library):
     cup, spoon = two.objects
     assert (cup["points"], cup["box"]) == ([[300, 200, 1]], None)

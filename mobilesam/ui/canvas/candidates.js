@@ -26,12 +26,14 @@ function createCandidates(parts, view, prompts, page) {
   // the photo as has the thumbnails' shape. In shares of the photo's sides.
   function thumbnailWindow(masks, aspect) {
     const { width, height } = view.photo;
-    const union = unionBounds(masks.map(({ alpha }) => alpha));
-    const { left, top, right, bottom } = union || { left: 0, top: 0, right: 1, bottom: 1 };
-    const room = 0.12 * Math.max((right - left) * width, (bottom - top) * height, 0.3 * Math.min(width, height));
-    const spanX = (right - left) * width + 2 * room;
-    const spanY = (bottom - top) * height + 2 * room;
-    const middle = { x: ((left + right) / 2) * width, y: ((top + bottom) / 2) * height };
+    const boxes = masks.filter(({ area }) => area > 0).map(({ box }) => box);
+    if (!boxes.length) boxes.push([0, 0, width, height]);
+    const [left, top] = [0, 1].map((side) => Math.min(...boxes.map((box) => box[side])));
+    const [right, bottom] = [2, 3].map((side) => Math.max(...boxes.map((box) => box[side])));
+    const room = 0.12 * Math.max(right - left, bottom - top, 0.3 * Math.min(width, height));
+    const spanX = right - left + 2 * room;
+    const spanY = bottom - top + 2 * room;
+    const middle = { x: (left + right) / 2, y: (top + bottom) / 2 };
     const across = windowAlong(middle.x - spanX / 2, middle.x + spanX / 2, spanY * aspect, width);
     const down = windowAlong(middle.y - spanY / 2, middle.y + spanY / 2, spanX / aspect, height);
     return { x: across.start / width, y: down.start / height, width: across.size / width, height: down.size / height };

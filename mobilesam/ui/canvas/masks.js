@@ -11,22 +11,22 @@ async function decodeMask(png) {
   return alpha;
 }
 
-// The part of the picture that masks cover together, in shares of its sides, or null.
-function unionBounds(alphas) {
-  const SIDE = 96;
-  const canvas = document.createElement("canvas");
-  canvas.width = SIDE;
-  canvas.height = SIDE;
-  const context = canvas.getContext("2d", { willReadFrequently: true });
-  for (const alpha of alphas) context.drawImage(alpha, 0, 0, SIDE, SIDE);
-  const { data } = context.getImageData(0, 0, SIDE, SIDE);
-  const path = [];
-  for (let i = 0; i < SIDE * SIDE; i += 1) {
-    if (data[4 * i + 3] > 8) path.push({ x: i % SIDE, y: Math.floor(i / SIDE) });
+// Decoded masks are large, four bytes for each pixel. Of all `states` those stay that one of the `near`
+// ones shows, and those to choose from of its active object; others are decoded again when wanted.
+function forgetMasks(states, near) {
+  const kept = new Set();
+  for (const { objects, activeId } of near) {
+    for (const { id, result } of objects) {
+      if (!result) continue;
+      const { masks, shown, best } = result;
+      for (const mask of id === activeId ? masks : [masks[shown ?? best]]) kept.add(mask);
+    }
   }
-  if (!path.length) return null;
-  const { left, top, right, bottom } = boundsOf(path);
-  return { left: left / SIDE, top: top / SIDE, right: (right + 1) / SIDE, bottom: (bottom + 1) / SIDE };
+  for (const { objects } of states) {
+    for (const mask of objects.flatMap(({ result }) => result?.masks ?? [])) {
+      if (!kept.has(mask)) mask.alpha = null;
+    }
+  }
 }
 
 // Paint a mask over what `context` holds; `transform` maps the photo's pixels to CSS pixels: a fill of

@@ -40,14 +40,9 @@ function createObjects(onChange) {
     forgetPictures();
   }
 
-  // Decoded masks are large: those that only far-off states hold are decoded again when they are
-  // gone back to.
   function forgetPictures() {
     const near = [now, ...past.slice(-STATES_WITH_PICTURES), ...future.slice(-STATES_WITH_PICTURES)];
-    const kept = new Set(near.flatMap(({ objects }) => objects.map(({ result }) => result?.masks)));
-    for (const { result } of [...past, ...future].flatMap(({ objects }) => objects)) {
-      if (result && !kept.has(result.masks)) for (const mask of result.masks) mask.alpha = null;
-    }
+    forgetMasks([now, ...past, ...future], near);
   }
 
   function create(given = {}) {
@@ -197,6 +192,7 @@ function createObjects(onChange) {
       if (!find(id) || (now.activeId === id && !now.isPreset)) return false;
       now.isPreset = false;
       now.activeId = id;
+      forgetPictures();
       return changed(`${find(id).name} selected.`);
     },
     rename(id, name) {
