@@ -231,10 +231,16 @@ def test_a_press_that_leaves_nothing_more_to_do_keeps_the_focus(keyboard):
     demo.wait_mask()
     mask = page.locator(".ms-save[data-save=mask]")
     mask.focus()
+    held = []
+    page.route("**/queue/join*", lambda route: held.append(route))  # until all presses are done
     with page.expect_download():
-        keyboard.press("Enter")
+        with page.expect_request("**/queue/join*"):
+            keyboard.press("Enter")
         assert mask.is_disabled()
-        keyboard.press("Enter", "Space")  # one press, one file
+        keyboard.press("Enter", "Space")
+        page.wait_for_timeout(100)
+        assert len(held) == 1  # one press, one file
+        page.unroute("**/queue/join*")  # and it goes its way
     keyboard.hear(r" saved\.")
     assert mask.is_enabled()
     assert page.evaluate("document.activeElement.dataset.save") == "mask"
