@@ -14,6 +14,7 @@ CANVAS_FOLDER = Path(__file__).parent / "canvas"
 SCRIPTS = (
     "geometry.js",
     "elements.js",
+    "sight.js",
     "wire.js",
     "objects.js",
     "layout.js",

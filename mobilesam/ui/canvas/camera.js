@@ -102,13 +102,14 @@ function attachCamera(parts, page) {
     return show(next ? { deviceId: { exact: next.deviceId } } : {});
   }
 
-  function begin() {
+  async function begin() {
     if (!navigator.mediaDevices?.getUserMedia) {
       const reason = isSecureContext ? "This browser has no access to a camera" : "Browsers give the camera to https addresses only";
       return page.say(`${reason}; ${INSTEAD}.`, "open");
     }
     if (!canReadCanvas()) return page.say(`This browser keeps canvas image data, and so the camera's picture, from pages; allow it in the address bar and try again, or ${INSTEAD}.`, "open");
-    dialog.showModal();
+    await noteSeenTop(dialog);
+    if (!dialog.open) dialog.showModal();
     show({ facingMode: { ideal: "environment" } });
   }
 

@@ -132,3 +132,23 @@ function iconButton(name, label, extra = {}) {
     icon(name),
   );
 }
+
+// Copy a text; returns whether it could be. Pages without https, and frames whose page does not allow it,
+// have the older way only.
+async function toClipboard(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    const field = make("textarea", { readonly: "", style: "position: fixed; top: 0; opacity: 0" });
+    const focused = document.activeElement;
+    document.body.append(field);
+    field.value = text;
+    field.focus({ preventScroll: true });
+    field.select();
+    const isCopied = document.execCommand("copy");
+    field.remove();
+    focused?.focus({ preventScroll: true });
+    return isCopied;
+  }
+}

@@ -223,14 +223,10 @@ function buildLines(parts) {
 }
 
 async function copyText(parts, button, code) {
-  try {
-    await navigator.clipboard.writeText(code.textContent);
-    parts.live.textContent = "Copied.";
-    button.classList.add("ms-done");
-    setTimeout(() => button.classList.remove("ms-done"), 1200);
-  } catch {
-    getSelection().selectAllChildren(code); // no clipboard here: Ctrl+C takes it
-  }
+  if (!(await toClipboard(code.textContent))) return getSelection().selectAllChildren(code); // Ctrl+C takes it
+  parts.live.textContent = "Copied.";
+  button.classList.add("ms-done");
+  setTimeout(() => button.classList.remove("ms-done"), 1200);
 }
 
 function buildSide(parts) {

@@ -53,8 +53,7 @@ const page = {
     if (text && share === null) this.announce(text);
   },
   revealStage() {
-    const { top, bottom } = parts.stage.getBoundingClientRect();
-    if (top < 0 || bottom > innerHeight) parts.toolbar.scrollIntoView({ block: "start" });
+    bringIntoSight(parts.stage, parts.toolbar);
   },
   // Screen readers say nothing when the text stays the same: a space makes it another one.
   announce(text) {
@@ -304,6 +303,7 @@ parts.noticeClose.addEventListener("click", () => page.say(""));
 parts.root.addEventListener("announce", ({ detail }) => page.announce(detail)); // of the compare tab
 parts.model.addEventListener("change", () => page.setModel(parts.model.value));
 
+watchWindowHeight();
 new ResizeObserver(() => {
   view.resize();
   hint.place();

@@ -3,9 +3,17 @@
 function createNotice(parts) {
   const { notice } = parts;
 
-  function isInSight() {
-    const { top } = notice.parentElement.getBoundingClientRect();
-    return top > -20 && top < innerHeight - 80;
+  // Over the photo, or at the top of the screen where the photo's upper edge is out of sight.
+  async function place() {
+    const settle = (above, below) => {
+      const { top } = notice.parentElement.getBoundingClientRect();
+      notice.classList.toggle("ms-afar", top <= above - 20 || top >= below - 80);
+    };
+    settle(0, innerHeight);
+    if (!isInTallFrame()) return;
+    const { top, bottom } = await seenPart();
+    notice.style.setProperty("--ms-seen-top", `${Math.round(top)}px`);
+    settle(top, bottom);
   }
 
   // `kind` (open, ask, limit, save, share, link, aside, offline) says what it is about: an answer of
@@ -14,13 +22,19 @@ function createNotice(parts) {
     const hadFocus = notice.contains(document.activeElement);
     parts.back.hidden = kind !== "aside";
     notice.hidden = !text;
-    notice.classList.toggle("ms-afar", !isInSight());
+    place();
     if (hadFocus && !text) parts.stage.focus({ preventScroll: true });
     notice.dataset.kind = kind;
     parts.noticeText.textContent = text || "";
   }
 
-  addEventListener("scroll", () => isInSight() && notice.classList.remove("ms-afar"), { passive: true });
+  new IntersectionObserver(
+    ([{ isIntersecting, intersectionRect, boundingClientRect }]) => {
+      const isInSight = isIntersecting && intersectionRect.top < boundingClientRect.top + 20;
+      if (isInSight) notice.classList.remove("ms-afar");
+    },
+    { threshold: [0, 0.1, 0.25, 0.5, 0.75, 0.9, 1] },
+  ).observe(notice.parentElement);
 
   return {
     say,

@@ -29,25 +29,31 @@ function createSharing(parts, view, prompts, page, examples) {
     return isOwn ? { hash: hash(), history: prompts.history() } : null;
   }
 
+  // The page's own address without what is this visitor's only: the theme, and the signature that
+  // Hugging Face lets into a private Space by.
+  function address() {
+    const { origin, pathname, searchParams } = new URL(location.href);
+    for (const name of [...searchParams.keys()]) if (name.startsWith("__")) searchParams.delete(name);
+    return origin + pathname + (String(searchParams) && `?${searchParams}`);
+  }
+
   async function copy() {
     const label = parts.share.querySelector("span");
     const link = hash();
-    const text = `${location.origin}${location.pathname}${location.search}${link}`;
+    const text = address() + link;
     history.replaceState(null, "", link);
     const isOwn = !view.photo.isExample;
-    let isCopied = true;
-    try {
-      await navigator.clipboard.writeText(text);
-    } catch {
-      isCopied = false;
-    }
-    label.textContent = isCopied ? "Link copied" : "It is in the address bar";
+    const isCopied = await toClipboard(text);
+    const isInFrame = window.parent !== window; // whose address nobody sees
+    const elsewhere = isInFrame ? "See the message" : "It is in the address bar";
+    label.textContent = isCopied ? "Link copied" : elsewhere;
     clearTimeout(timer);
     timer = setTimeout(() => (label.textContent = "Copy link"), 2500);
-    const done = isCopied ? "The link is copied." : "The link is in the address bar.";
+    const instead = isInFrame ? `This browser lets the page copy nothing; the link is ${text}` : "The link is in the address bar.";
+    const done = isCopied ? "The link is copied." : instead;
     const what = isOwn ? " It holds prompts and settings only: your photo stays here, so send it along." : "";
     page.announce(done + what);
-    if (isOwn) page.say(done + what, "share");
+    if (isOwn || (isInFrame && !isCopied)) page.say(done + what, "share");
   }
 
   // What a link asks for, in the order of its effects: model, then photo, then objects.

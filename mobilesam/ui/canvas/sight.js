@@ -1,0 +1,56 @@
+// What the visitor sees of the page. A frame may be made as tall as its page, as Hugging Face does with
+// a Space: then the window is all of the page, `innerHeight` and CSS's `vh` grow with what is in it, and
+// the page around it scrolls. Gradio loads what such a frame talks through, `parentIFrame`.
+
+function isInTallFrame() {
+  return "parentIFrame" in window;
+}
+
+// The part of the page that is on the screen, in the window's coordinates; what is outside the window
+// and the frame counts, in a page of another server, too.
+function seenPart() {
+  return new Promise((resolve) => {
+    new IntersectionObserver(([entry], observer) => {
+      observer.disconnect();
+      resolve(entry.intersectionRect);
+    }).observe(document.documentElement);
+  });
+}
+
+// Have CSS's `--ms-window-height` be the height of what is seen, where `vh` is not.
+function watchWindowHeight() {
+  let width = 0;
+
+  async function measure() {
+    if (!isInTallFrame() || innerWidth === width) return; // only the height is the page's own
+    width = innerWidth;
+    document.documentElement.dataset.msFrame = "tall";
+    const { height } = await seenPart();
+    const isHardlySeen = height < 400; // it begins far down in the page around it
+    const seen = isHardlySeen ? 0.8 * screen.availHeight : height;
+    document.documentElement.style.setProperty("--ms-window-height", `${Math.round(seen)}px`);
+  }
+
+  addEventListener("gradio:iframe-resizer-ready", measure);
+  addEventListener("resize", measure);
+  measure();
+}
+
+// Scroll so that all of `element` is seen if it is not, `start` at the top.
+async function bringIntoSight(element, start) {
+  const { top, bottom } = element.getBoundingClientRect();
+  if (!isInTallFrame()) {
+    if (top < 0 || bottom > innerHeight) start.scrollIntoView({ block: "start" });
+    return;
+  }
+  const seen = await seenPart();
+  if (top >= seen.top && bottom <= seen.bottom) return;
+  window.parentIFrame.scrollToOffset(0, start.getBoundingClientRect().top);
+}
+
+// Tell CSS by `--ms-seen-top` where what is seen begins, for what stands at the top of the screen.
+async function noteSeenTop(element) {
+  if (!isInTallFrame()) return;
+  const { top } = await seenPart();
+  element.style.setProperty("--ms-seen-top", `${Math.round(top)}px`);
+}
