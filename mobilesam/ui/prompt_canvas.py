@@ -38,7 +38,7 @@ SCRIPTS = (
     "keep.js",
     "camera.js",
     "saving.js",
-    "uploading.js",
+    "server.js",
     "link.js",
     "files.js",
     "hint.js",

@@ -140,7 +140,7 @@ function createLink({ props, trigger, upload, watch }, prompts, results, page) {
     if (!opening || !next || next.token !== opening.token) return;
     const { source, keepsPrompts, token } = opening;
     const drawn = new Image();
-    drawn.src = next.file.url;
+    drawn.src = fileAddress(next.file);
     try {
       await drawn.decode();
     } catch {

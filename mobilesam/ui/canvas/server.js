@@ -1,15 +1,23 @@
-// A photo on its way to the server. The page sends it itself: Gradio's `upload` tells nothing until all
-// is there, and cannot be stopped.
+// Where the server is, and a photo on its way to it. The page sends it itself: Gradio's `upload` tells
+// nothing until all is there, and cannot be stopped.
 
 const UPLOAD_SILENCE_MS = 60000; // so long without a byte more, and the connection counts as lost
 
-// Where the server takes files; null where this page is a part of another server's, which does not know.
-function uploadAddress() {
+// The address of the server's interface, or null where this page is a part of another server's, which
+// does not know.
+function apiAddress() {
   const { root, api_prefix: prefix } = window.gradio_config ?? {};
   if (typeof root !== "string") return null;
   const server = new URL(root || "/", location.href);
   if (server.hostname !== location.hostname) return null;
-  return `${location.origin}${server.pathname.replace(/\/$/, "")}${prefix}/upload`;
+  return `${location.origin}${server.pathname.replace(/\/$/, "")}${prefix}`;
+}
+
+// The address of a file that the server shows. For events that do not queue Gradio forgets the path
+// that it is mounted at.
+function fileAddress({ url }) {
+  const [, after] = url.split(`${window.gradio_config?.api_prefix}/file=`);
+  return after && apiAddress() ? `${apiAddress()}/file=${after}` : url;
 }
 
 function createUploading(upload) {
@@ -19,7 +27,7 @@ function createUploading(upload) {
   // One at a time: the one before is given up.
   function send(file, onShare) {
     request?.abort();
-    const address = uploadAddress();
+    const address = apiAddress();
     if (!address) return upload(file).then(({ path }) => path);
     return new Promise((resolve, reject) => {
       const current = new XMLHttpRequest();
@@ -41,7 +49,7 @@ function createUploading(upload) {
       };
       const form = new FormData();
       form.append("files", file);
-      current.open("POST", address);
+      current.open("POST", `${address}/upload`);
       current.responseType = "json";
       wait();
       current.send(form);
