@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 
+import httpx
 import pytest
 
-from tests.browser.demo_page import PHONE, TIMEOUT_MS
+from tests.browser.demo_page import PHONE, TIMEOUT_MS, DemoPage
+from tests.browser.pictures import phone_photo
 from tests.http_server import Answer, FlakyServer
 
 HEADER = 66  # CSS pixels over the frame
@@ -63,6 +65,10 @@ def open_framed(chromium, server_url, other_server):
     yield open_page
     for context in contexts:
         context.close()
+
+
+COMPONENT = """<!doctype html><body><h1>A page of somebody's</h1>
+<script type="module" src="%(url)s/%(script)s"></script><gradio-app src="%(url)s"></gradio-app>"""
 
 
 def bounds(frame, selector):
@@ -176,3 +182,23 @@ def test_a_link_that_cannot_be_copied_is_told(open_framed, server_url):
     said = frame.locator(".ms-notice span").first.inner_text()
     assert f"the link is {server_url}/#v=1" in said
     assert "address bar" not in said
+
+
+def test_it_works_as_a_component_of_another_page(chromium, server_url, other_server, tmp_path):
+    script = re.search(r"assets/index-\w+\.js", httpx.get(server_url).text).group()
+    body = COMPONENT % {"url": server_url, "script": script}
+    address = other_server.serve("/blog", Answer(body.encode(), content_type="text/html"))
+    address = address.replace("127.0.0.1", "localhost")
+    page = chromium.new_page()
+    demo = DemoPage(page, address)
+    demo.start()
+    _, center = phone_photo(tmp_path / "phone.jpg")
+    demo.open_file(tmp_path / "phone.jpg")
+    demo.click(*center)
+    demo.wait_mask()
+    assert demo.saved_mask()[center[1], center[0]]
+    assert page.url == address
+    assert demo.notice == ""
+    demo.forgive("favicon.ico")
+    assert demo.errors == []
+    page.close()

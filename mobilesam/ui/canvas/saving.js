@@ -69,8 +69,16 @@ function createSaving(page, link) {
     else link.recover();
   }
 
-  function download(url, name) {
-    const anchor = make("a", { href: url, download: name, hidden: true });
+  async function download(url, name) {
+    let href = url;
+    if (new URL(url, location.href).origin !== location.origin) {
+      // this page is a part of another server's, and the file would be shown in its place
+      const answer = await fetch(url).catch(() => ({ ok: false }));
+      if (!answer.ok) return page.say(SAVE_TROUBLE, "save");
+      href = URL.createObjectURL(await answer.blob());
+      setTimeout(() => URL.revokeObjectURL(href), SAVE_WAIT_MS);
+    }
+    const anchor = make("a", { href, download: name, hidden: true });
     document.body.append(anchor);
     anchor.click();
     anchor.remove();
