@@ -41,15 +41,24 @@ def test_teacher_and_student_are_trained_one_after_the_other(
     stamps = {name: path.stat().st_mtime_ns for name, path in made.items()}
     assert train_embedded.main([*words, *QUICK]) == 0  # all are finished
     assert {name: path.stat().st_mtime_ns for name, path in made.items()} == stamps
-    longer = [*words, *QUICK, "--steps=3", "--student", str(made["distill"])]
+    longer = [*words, *QUICK, "--steps=3", "--student", str(made["teacher"])]
     assert train_embedded.main(longer) != 0  # cannot begin otherwise within a run
     assert "other settings of init" in capsys.readouterr().err
     assert made["teacher"].stat().st_mtime_ns > stamps["teacher"]
     assert made["student"].stat().st_mtime_ns == stamps["student"]
+    further = [*words, *QUICK, "--out", str(tmp_path / "further")]
+    assert train_embedded.main([*further, "--student", str(made["student"])]) == 0
+    assert not (tmp_path / "further" / "distill").exists()
+    trained = load_model(tmp_path / "further" / "student" / "model.safetensors")
+    assert (trained.encoder_name, trained.metadata["stage"]) == ("tiny_vit", "finetune")
 
 
 def test_the_time_is_shared_out() -> None:
     options = train_embedded.parser().parse_args(["--data", "D", "--minutes", "10"])
+    words = train_embedded.stages(options, [])
+    minutes = [float(stage[stage.index("--minutes") + 1]) for stage in words.values()]
+    assert dict(zip(words, minutes, strict=True)) == pytest.approx({"teacher": 3.4, "student": 6.6})
+    options.student = "untrained"
     words = train_embedded.stages(options, [])
     minutes = [float(stage[stage.index("--minutes") + 1]) for stage in words.values()]
     assert minutes == pytest.approx([3.4, 3, 3.6])
@@ -65,10 +74,10 @@ def test_the_time_is_shared_out() -> None:
         (["3", "--steps=2"], "3 is no option"),
         (["--no-cache", "--box-share=2"], "box_share must lie in 0 to 1; got 2.0"),
         (["--steps=many"], "argument --steps: invalid int value"),
-        (["--val-photos=0", "--student=absent.pt"], "neither a model nor a checkpoint file"),
-        ([], "expected val-*.tar"),
+        (["--student=absent.pt"], "neither a model nor a checkpoint file"),
+        (["--val-photos=9"], "expected val-*.tar"),
         (["--data=nowhere"], "nowhere is no folder"),
-        (["--val-photos=0", "--out", "/proc/nowhere"], "cannot be written ("),
+        (["--out", "/proc/nowhere"], "cannot be written ("),
     ],
 )
 def test_a_mistake_is_found_before_the_first_run(
@@ -86,7 +95,7 @@ def test_a_mistake_is_found_before_the_first_run(
 
 
 def test_options_go_to_the_runs_that_have_them() -> None:
-    options = train_embedded.parser().parse_args(["--data", "D"])
+    options = train_embedded.parser().parse_args(["--data", "D", "--student", "untrained"])
     more = ["--box-share", "0.2", "--set-weights", "a=1", "b=2", "--no-cache", "--steps=2"]
     words = train_embedded.stages(options, more)
     assert words["teacher"][-6:] == ["--box-share", "0.2", *more[2:5], "--steps=2"]

@@ -111,8 +111,38 @@ def test_corrections_fall_on_mistakes() -> None:
     assert 31.5 <= coords[1, 0, 1] <= 47.5
 
 
+def depth_of(region: np.ndarray) -> np.ndarray:
+    """How much of the squares round each cell an (h, w) region covers, square by square."""
+
+    def share(grid: np.ndarray, side: int) -> np.ndarray:
+        padded = np.pad(grid, side // 2)
+        squares = np.lib.stride_tricks.sliding_window_view(padded, (side, side))
+        return squares.mean((2, 3))
+
+    rows, columns = region.shape
+    coarse = region.reshape(rows // 4, 4, columns // 4, 4).mean((1, 3))
+    wide = [share(coarse, side).repeat(4, 0).repeat(4, 1) for side in (9, 17)]
+    return np.mean([share(region, 9), *wide], 0)
+
+
+def test_interior_clicks_are_deep_in_large_masks_and_in_small_ones() -> None:
+    for side in (6, 20, 60, 100):
+        mask = torch.zeros(120, 160)
+        mask[10 : 10 + side, 20 : 20 + side] = 1
+        numbers = numbers_for(2000, POINT_NUMBERS)
+        targets = mask.expand(2000, -1, -1)
+        far = []
+        for share in (0.0, 1.0):
+            coords, _ = point_prompts(targets, numbers, interior_share=share)
+            within = (coords[:, 0] + 0.5) / 4 - torch.tensor([20, 10])
+            assert ((within > 0) & (within < side)).all()
+            depths = torch.minimum(within, side - within).amin(1) / (side / 2)
+            far.append(depths.mean().item())
+        assert far[0] == pytest.approx(1 / 3, abs=0.02)
+        assert far[1] > 0.53, side
+
+
 def test_half_of_the_corrections_fall_deep_in_a_mistake() -> None:
-    """Of a 21 x 21 mistake the middle 13 x 13 cells are equally deep."""
     targets = torch.zeros(2000, 32, 32)
     targets[:, 4:25, 4:25] = 1
     logits, valid = torch.full_like(targets, -5.0), torch.ones_like(targets)
@@ -123,9 +153,8 @@ def test_half_of_the_corrections_fall_deep_in_a_mistake() -> None:
         cells = ((coords[:, 0] + 0.5) / 4).floor()
         assert ((cells >= 4) & (cells < 25)).all() and (labels == 1).all()
         central.append(((cells >= 8) & (cells < 21)).all(1).float().mean().item())
-    depth = np.minimum.reduce([np.arange(5, 26).clip(max=9), np.arange(25, 4, -1).clip(max=9)])
-    weights = np.outer(depth, depth).astype(float) ** 2
-    assert central[0] == pytest.approx(weights[4:17, 4:17].sum() / weights.sum(), abs=0.04)
+    weights = (targets[0].numpy() * depth_of(targets[0].numpy())) ** 2
+    assert central[0] == pytest.approx(weights[8:21, 8:21].sum() / weights.sum(), abs=0.04)
     assert central[1] == pytest.approx(1, abs=0.01)  # of eight places one lies there at least
     assert central[2] == pytest.approx((central[0] + 1) / 2, abs=0.04)
 

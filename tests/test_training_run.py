@@ -33,13 +33,13 @@ from mobilesam.training.distill import DistillRun
 from mobilesam.training.mask_training import TeacherRun
 from mobilesam.training.meter import Meter, Skips
 from mobilesam.training.optimiser import (
+    Average,
     build_optimizer,
     decayed_names,
-    set_learning_rates,
     take_step,
-    update_average,
 )
 from mobilesam.training.run import RULES
+from mobilesam.training.schedule import Schedule, set_learning_rates
 from tests.shards import write_shards
 from tests.training_runs import rows_of, small_config, untimed
 
@@ -330,10 +330,11 @@ def test_averages_by_hand() -> None:
     average, model = torch.nn.BatchNorm1d(1), torch.nn.BatchNorm1d(1)
     torch.nn.init.constant_(average.weight, 0.0)
     model.running_mean.fill_(7.0)
-    update_average(average, model, step=0, decay=0.9)  # (1 + 0) / (10 + 0) is less
+    following = Average(average, model)
+    following.update(step=0, decay=0.9)  # (1 + 0) / (10 + 0) is less
     assert average.weight.item() == pytest.approx(0.9)
     assert average.running_mean.item() == 7.0
-    update_average(average, model, step=10_000, decay=0.9)
+    following.update(step=10_000, decay=0.9)
     assert average.weight.item() == pytest.approx(0.91)
 
 
@@ -412,14 +413,48 @@ def test_learning_rates_by_hand(data: Path, tmp_path: Path) -> None:
     assert counted == sum(p.numel() for p in model.parameters())
     kinds = {(group["base_lr"], group["weight_decay"]) for group in optimizer.param_groups}
     assert kinds == {(5e-4, 0.25), (5e-4, 0.0), (1.5e-4, 0.25), (1.5e-4, 0.0)}
-    assert set_learning_rates(optimizer, 0, 10, 0.0) == pytest.approx(0.1)
+    assert set_learning_rates(optimizer, 0, 10, math.inf, 0.0) == pytest.approx(0.1)
     cosine = 0.01 + 0.99 * (1 + math.cos(0.05 * math.pi)) / 2
-    assert set_learning_rates(optimizer, 5, 200, 0.05) == pytest.approx(0.5 * cosine)
-    assert set_learning_rates(optimizer, 50, 200, 0.5) == pytest.approx(0.505)
-    assert set_learning_rates(optimizer, 100, 10, 1.0) == pytest.approx(0.01)
-    assert set_learning_rates(optimizer, 100, 10, 0.5) == pytest.approx(0.505)
+    assert set_learning_rates(optimizer, 5, 200, 120, 0.05) == pytest.approx(0.5 * cosine)
+    assert set_learning_rates(optimizer, 50, 200, 100, 0.5) == pytest.approx(0.505)
+    assert set_learning_rates(optimizer, 100, 10, 100, 1.0) == pytest.approx(0.01)
+    assert set_learning_rates(optimizer, 100, 10, 200, 0.5) == pytest.approx(0.505)
     rates = {group["base_lr"]: group["lr"] for group in optimizer.param_groups}
     assert rates == pytest.approx({5e-4: 2.525e-4, 1.5e-4: 7.575e-5})
+
+
+def test_how_far_a_run_is_and_how_many_steps_it_will_have() -> None:
+    assert Schedule(40, None).progress(10, 1e9) == 0.25
+    assert Schedule(None, 2).progress(10, 30) == 0.25
+    assert Schedule(20, 2).progress(10, 30) == 0.5
+    assert Schedule(20, 2).progress(10, 300) == 1
+    assert Schedule(40, None).expected_steps(10, 5) == 40
+    schedule = Schedule(None, 1)
+    assert schedule.expected_steps(0, 0.0) == math.inf
+    assert schedule.expected_steps(10, 15.0) == 40  # just resumed
+    for step, seconds in enumerate([6, 6, 0.5, 6, 0.6, 0.5, 0.5, 0.5]):  # three new shapes
+        schedule.note(seconds)
+        if step < 7:
+            assert schedule.expected_steps(step + 1, 20.0) == math.inf
+            assert schedule.expected_steps(step + 11, 20.0) == (step + 11) * 3
+    assert schedule.expected_steps(8, 20.6) == pytest.approx(8 + 39.4 / 0.5)
+    assert Schedule(30, 1).expected_steps(0, 0.0) == 30
+
+
+def test_new_shapes_at_the_beginning_do_not_shorten_the_warmup() -> None:
+    """Where each of them stands still for seconds, as on a GPU."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0)
+    optimizer.param_groups[0]["base_lr"] = 1.0
+    schedule, seconds, shares = Schedule(None, 3), 0.0, []
+    for step in range(40):
+        expected = schedule.expected_steps(step, seconds)
+        progress = schedule.progress(step, seconds)
+        shares.append(set_learning_rates(optimizer, step, 150, expected, progress))
+        took = 4.5 if step in (0, 1, 3, 9, 17) else 0.07
+        seconds += took
+        schedule.note(took)
+    assert shares[:8] == pytest.approx([(step + 1) / 150 for step in range(8)], rel=0.05)
+    assert shares[30] == pytest.approx(31 / 150, rel=0.1)
 
 
 @pytest.mark.parametrize(

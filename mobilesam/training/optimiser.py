@@ -1,17 +1,13 @@
-"""How weights are changed and averaged: AdamW, its learning rate, the moving average."""
+"""How weights are changed and averaged: AdamW and the moving average."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 import torch
 from torch import nn
 
 from mobilesam.training.config import RunConfig
-
-LAST_RATE = 0.01  # of the learning rate is left at the end of the cosine
-LONGEST_WARMUP = 0.1  # of the schedule
 
 
 def build_optimizer(model: nn.Module, config: RunConfig) -> torch.optim.Optimizer:
@@ -70,43 +66,36 @@ def take_step(
     return skipped
 
 
-@torch.no_grad()
-def restore_statistics(model: nn.Module, before: nn.Module, skipped: torch.Tensor) -> None:
-    """Undo what a skipped step has done to BatchNorm's running averages, on their device.
+class Average:
+    """The averaged weights of a network, which follow it.
 
     Args:
-        model: Whose averages a forward has changed; one that was not finite would stay in them.
-        before: The same network with the averages of the step before.
-        skipped: () bool.
+        average: Gets the averages; the same network as ``model``.
+        model: What is trained.
     """
-    now, had = (
-        [b for b in module.buffers() if b.is_floating_point()] for module in (model, before)
-    )
-    flat = [torch.cat([b.flatten() for b in buffers]) for buffers in (had, now)]
-    kept = torch.where(skipped, flat[0], flat[1])
-    parts = kept.split([b.numel() for b in now])
-    torch._foreach_copy_(now, [part.view_as(b) for part, b in zip(parts, now, strict=True)])
 
+    def __init__(self, average: nn.Module, model: nn.Module) -> None:
+        networks = (average, model)  # walked through once: a step has other things to do
+        self._parameters = [[*network.parameters()] for network in networks]
+        self._buffers = [[*network.buffers()] for network in networks]
+        self._statistics = [[b for b in of if b.is_floating_point()] for of in self._buffers]
 
-def set_learning_rates(
-    optimizer: torch.optim.Optimizer, step: int, warmup_steps: int, progress: float
-) -> float:
-    """Set the learning rates of a step; returns the share of the full rate.
+    @torch.no_grad()
+    def restore_statistics(self, skipped: torch.Tensor) -> None:
+        """Undo what a skipped step has done to BatchNorm's running averages, on their device.
 
-    It rises from zero over ``warmup_steps``, or over the first tenth of the schedule if that is
-    shorter, and falls as a cosine over the schedule's progress.
-    """
-    warm = min(1.0, max((step + 1) / warmup_steps, progress / LONGEST_WARMUP))
-    share = warm * (LAST_RATE + (1 - LAST_RATE) * 0.5 * (1 + math.cos(math.pi * progress)))
-    for group in optimizer.param_groups:
-        group["lr"] = group["base_lr"] * share
-    return share
+        Args:
+            skipped: () bool; those of a forward that was not finite would stay in the model.
+        """
+        had, now = self._statistics
+        flat = [torch.cat([b.flatten() for b in buffers]) for buffers in (had, now)]
+        kept = torch.where(skipped, flat[0], flat[1])
+        parts = kept.split([b.numel() for b in now])
+        torch._foreach_copy_(now, [part.view_as(b) for part, b in zip(parts, now, strict=True)])
 
-
-@torch.no_grad()
-def update_average(average: nn.Module, model: nn.Module, step: int, decay: float) -> None:
-    """Move averaged weights towards a model's; quicker while the run is young."""
-    decay = min(decay, (1 + step) / (10 + step))
-    torch._foreach_lerp_([*average.parameters()], [*model.parameters()], 1 - decay)
-    buffers = [*average.buffers()], [*model.buffers()]  # BatchNorm's are averages already
-    torch._foreach_copy_(*buffers)
+    @torch.no_grad()
+    def update(self, step: int, decay: float) -> None:
+        """Move the averages towards the weights; quicker while the run is young."""
+        decay = min(decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(*self._parameters, 1 - decay)
+        torch._foreach_copy_(*self._buffers)  # BatchNorm's are averages already

@@ -25,6 +25,8 @@ POINT_NUMBERS = CANDIDATES + 3  # for a click: places, which of them, where in t
 CORRECTION_NUMBERS = POINT_NUMBERS  # for a correction: the same
 INTERIOR_SHARE = 0.5  # of clicks take the most interior one of the candidates
 DEPTH_SIDE = 9  # cells a side of the square round a cell whose share inside tells how deep it is
+COARSE = 4  # cells a side of one cell of the grid for larger squares
+COARSE_SIDES = (9, 17)  # of its cells: in large regions many of the small squares are all inside
 MARGIN = 1e-6  # random numbers stay so far from 0 and 1
 _PROMPT_STREAM = 1  # the data of a slot are drawn without this fourth word
 
@@ -135,9 +137,20 @@ def correction_clicks(
 
 
 def _depth(region: torch.Tensor) -> torch.Tensor:
-    """Return how much of each cell's surroundings a region covers: (B, h, w) to (B, h * w)."""
-    padding = DEPTH_SIDE // 2
-    return F.avg_pool2d(region[:, None], DEPTH_SIDE, stride=1, padding=padding).flatten(1)
+    """Return how much of each cell's surroundings a region covers: (B, h, w) to (B, h * w).
+
+    The mean over squares of three sizes.
+    """
+    fine = region[:, None]
+    coarse = F.avg_pool2d(fine, COARSE, ceil_mode=True)
+    wide = torch.stack([_share_inside(coarse, side) for side in COARSE_SIDES]).sum(0)
+    wide = F.interpolate(wide, scale_factor=COARSE)[..., : region.shape[1], : region.shape[2]]
+    squares = 1 + len(COARSE_SIDES)
+    return ((_share_inside(fine, DEPTH_SIDE) + wide) / squares).flatten(1)
+
+
+def _share_inside(region: torch.Tensor, side: int) -> torch.Tensor:
+    return F.avg_pool2d(region, side, stride=1, padding=side // 2)
 
 
 def _draw_clicks(

@@ -36,14 +36,9 @@ from mobilesam.training.evaluate import summarise
 from mobilesam.training.initialise import choose_attention
 from mobilesam.training.loader import training_loader
 from mobilesam.training.meter import Meter, Skips
-from mobilesam.training.optimiser import (
-    build_optimizer,
-    restore_statistics,
-    set_learning_rates,
-    take_step,
-    update_average,
-)
+from mobilesam.training.optimiser import Average, build_optimizer, take_step
 from mobilesam.training.places import open_validation
+from mobilesam.training.schedule import Schedule, set_learning_rates
 from mobilesam.training.stopping import StopRequest
 from mobilesam.training.validation import measure_together
 
@@ -51,9 +46,9 @@ logger = logging.getLogger(__name__)
 
 RULES = {  # that earlier versions had otherwise: what they began cannot go on as it would have
     "what weight_decay is for": "matrices and convolutions",  # AdamW's averages lie in that order
-    "how the learning rate rises": "over a tenth of the schedule at most",
-    "where correction clicks fall": "half of them in the deepest of several places",
-    "how photos are drawn": "those of a rare aspect ratio with the nearest",
+    "how the learning rate rises": "over a tenth of all steps at most",
+    "where clicks fall": "half of them in the deepest of several places, by three squares",
+    "how photos are drawn": "those of an aspect ratio that fills few batches with the nearest",
 }
 
 
@@ -95,6 +90,9 @@ class Run(ABC):
             )
         self.ema = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.optimizer = build_optimizer(self.model, config)
+        self.schedule = Schedule(config.steps, config.minutes)
+        self._average = Average(self.ema, self.model)
+        self._parameters = [*self.model.parameters()]
         self.step, self.seconds, self.waited = 0, 0.0, 0.0
         self._mark = 0.0  # when the clock was last read
         self._logged_seconds = 0.0
@@ -181,10 +179,7 @@ class Run(ABC):
     @property
     def progress(self) -> float:
         """How much of the schedule is used up, 0 to 1."""
-        steps, minutes = self.config.steps, self.config.minutes
-        by_steps = self.step / steps if steps else 0.0
-        by_clock = self.seconds / 60 / minutes if minutes else 0.0
-        return min(1.0, max(by_steps, by_clock))
+        return self.schedule.progress(self.step, self.seconds)
 
     def run(self) -> None:
         """Train until the schedule ends, then validate and report."""
@@ -216,6 +211,7 @@ class Run(ABC):
                 before = self.seconds
                 self._train_step(loader)
                 self._tick()
+                self.schedule.note(self.seconds - before)
                 must_stop = processes.any_of_all(stop.made)
                 if config.minutes:  # how many steps there will be nobody knows
                     bar.set_description_str(f"{self.progress:.0%}", refresh=False)
@@ -257,13 +253,16 @@ class Run(ABC):
         waited = time.perf_counter() - start
         seed = np.random.SeedSequence([config.seed, self.step, self.rank]).generate_state(1)
         torch.manual_seed(int(seed[0]))
-        share = set_learning_rates(self.optimizer, self.step, config.warmup_steps, self.progress)
+        expected = self.schedule.expected_steps(self.step, self.seconds)
+        share = set_learning_rates(
+            self.optimizer, self.step, config.warmup_steps, expected, self.progress
+        )
         loss, logged = self.module(*self.step_arguments(batch.to(self.device)))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        skipped = take_step(self.optimizer, self.model.parameters(), config.clip_norm)
-        restore_statistics(self.model, self.ema, skipped)
-        update_average(self.ema, self.model, self.step, config.ema_decay)
+        skipped = take_step(self.optimizer, self._parameters, config.clip_norm)
+        self._average.restore_statistics(skipped)
+        self._average.update(self.step, config.ema_decay)
         self.step += 1
         self.waited += waited
         measured = {"learning_rate": share * config.learning_rate, "waited": waited}
