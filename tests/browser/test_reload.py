@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 import pytest
 
@@ -241,3 +242,106 @@ def test_a_click_while_the_server_is_away_is_not_lost(visit, photo, tmp_path):
         demo.forgive(LOST)
     finally:
         server.stop()
+
+
+def slow_uploads(demo):
+    """Slow the page's uploads down; returns what ends that."""
+    session = demo.page.context.new_cdp_session(demo.page)
+    session.send("Network.enable")
+
+    def limit(bytes_per_second):
+        limits = {"offline": False, "latency": 0, "downloadThroughput": -1}
+        limits["uploadThroughput"] = bytes_per_second
+        session.send("Network.emulateNetworkConditions", limits)
+
+    limit(1000)
+    return lambda: limit(-1)
+
+
+@pytest.fixture
+def twin(tmp_path):
+    """Another photo of the same size in pixels as `photo`."""
+    path = tmp_path / "twin.png"
+    disc((320, 240), (60, 60), 40).save(path)
+    return path
+
+
+@pytest.mark.parametrize("other", ["an example", "a file"])
+def test_a_photo_on_its_way_back_is_set_aside_for_another(demo, photo, twin, other):
+    objects, mask = own_work(demo, photo)
+    hurry = slow_uploads(demo)
+    demo.page.reload()
+    demo.page.get_by_text("Uploading…").first.wait_for()
+    hurry()
+    if other == "a file":
+        demo.open_file(twin)
+    else:
+        demo.open_example("coffee.jpg", keep_objects=True)
+    assert demo.notice.startswith(f"{photo.name} and its objects are set aside.")
+    assert not {one["name"] for one in demo.objects} & {one["name"] for one in objects}
+    demo.reload()
+    gone_back(demo, photo.name)
+    assert without_ids(demo.objects) == objects
+    assert iou(demo.saved_mask(), mask) == 1
+
+
+def test_going_back_can_be_tried_again(demo, photo, twin):
+    objects, _ = own_work(demo, photo)
+    demo.open_example("coffee.jpg")
+    demo.page.route("**/gradio_api/upload*", lambda route: route.abort())
+    demo.page.get_by_role("button", name="Back to my photo").click()
+    demo.page.get_by_text("check the connection and try again").wait_for()
+    assert demo.data("title") == "coffee.jpg"
+    demo.page.unroute("**/gradio_api/upload*")
+    demo.forgive(LOST)
+    demo.open_file(twin)
+    assert demo.objects == []
+    gone_back(demo, photo.name)
+    assert without_ids(demo.objects) == objects
+
+
+def lose_session(demo):
+    """From now on the server does not know this visitor, as after a restart."""
+
+    def as_stranger(route):
+        body = route.request.post_data
+        address = re.sub(r"(session_hash=\w+)", r"\1x", route.request.url)
+        if body and '"session_hash"' in body:
+            body = re.sub(r'("session_hash":\s*"\w+)"', r'\1x"', body)
+        route.continue_(url=address, post_data=body)
+
+    for kind in ("run", "queue"):
+        demo.page.route(f"**/gradio_api/{kind}/**", as_stranger)
+
+
+def test_a_lost_session_keeps_zoom_and_what_was_set_aside(demo, photo):
+    objects, _ = own_work(demo, photo)
+    link = "#v=1&size=320x240&object=Other;1e90ff;+5,5"
+    demo.page.evaluate("(link) => { location.hash = link; }", link)
+    demo.page.get_by_text(f"The objects that {photo.name} had are set aside.").wait_for()
+    demo.wait_mask()
+    for _ in range(4):
+        demo.action("zoom-in")
+    zoom, before = demo.page.locator(".ms-zoom-fit").inner_text(), demo.data("picture")
+    lose_session(demo)
+    demo.click(160, 120)
+    demo.page.wait_for_selector(f'.ms[data-state=ready]:not([data-picture="{before}"])')
+    demo.wait_mask()
+    assert demo.points == [[5, 5, 1], [160, 120, 1]]
+    assert demo.page.locator(".ms-zoom-fit").inner_text() == zoom != "100 %"
+    gone_back(demo, photo.name)
+    assert without_ids(demo.objects) == objects
+
+
+def test_a_photo_that_was_moved_on_the_disk_is_still_this_browser_s(demo, photo):
+    own_work(demo, photo)
+    kept = "() => new Promise((go) => setTimeout(go, 500))"  # its bytes are read
+    demo.page.evaluate(kept)
+    before = demo.data("picture")
+    photo.unlink()
+    lose_session(demo)
+    demo.click(300, 20)
+    demo.page.wait_for_selector(f'.ms[data-state=ready]:not([data-picture="{before}"])')
+    demo.wait_mask()
+    assert demo.objects[-1]["points"][-1] == [300, 20, 1]
+    assert demo.notice == ""

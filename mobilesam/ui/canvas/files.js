@@ -1,6 +1,7 @@
 // Photos come in through the button, by paste, or dropped anywhere on the page.
 
 const MAX_FILE_BYTES = 20 * 1000 * 1000;
+const UNREADABLE = "unreadable"; // a file that is not on the disk any more as it was
 
 // Why a file is not sent, "" if it is.
 function fileRefusal(file) {
@@ -16,6 +17,7 @@ function fileRefusal(file) {
 // Why one did not arrive.
 function uploadTrouble(file, error) {
   const name = shortName(file.name);
+  if (error.message === UNREADABLE) return `${name} cannot be read any more, it was moved or changed; please choose it again.`;
   const status = /^HTTP (\d+)/.exec(error.message)?.[1];
   if (!status) return `${name} could not be uploaded; check the connection and try again.`;
   const guess = ["500", "507"].includes(status) ? "; its disk may be full" : "";

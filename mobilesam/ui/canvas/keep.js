@@ -8,7 +8,9 @@ const KEEP_AFTER_MS = 300; // a drag is many changes
 const KEEP_PHOTO_MS = 24 * 3600 * 1000;
 
 function createKeeping(parts, sharing, page) {
-  let photo = null; // { file, key }: a photo of the visitor's own, and its place in the database
+  // { file, key, hash }: a photo of the visitor's own, its place in the database, and, until it is on
+  // the screen again after the page was loaded again, its objects as a link.
+  let photo = null;
   let aside = null; // { file, key, hash, history }: another one that can be gone back to, its objects as a link and with every step
   let timer = 0;
 
@@ -35,10 +37,31 @@ function createKeeping(parts, sharing, page) {
   // A photo is on the screen; `work`: the objects of the visitor's own before it, null without any.
   function showing({ file = null }, work) {
     const before = [photo, aside];
-    if (work) aside = { ...photo, ...work };
+    const isBack = file !== null && file === photo?.file;
+    const left = work ?? (isBack ? null : unshown());
+    if (left) aside = { ...photo, ...left };
     else if (file && file === aside?.file) aside = null;
-    if (!file || file !== photo?.file) photo = file && { file, key: Date.now() + Math.random() };
+    const key = isBack ? photo.key : Date.now() + Math.random();
+    photo = file && { file, key };
     store(before);
+  }
+
+  // The objects of the photo that was to come back and is not on the screen yet; null where there are none.
+  function unshown() {
+    const { objects = [] } = (photo?.hash && readLink(photo.hash).state) || {};
+    return objects.length ? { hash: photo.hash, history: null } : null;
+  }
+
+  // A photo could not be opened. One that was to come back can be gone back to.
+  function stays() {
+    const left = unshown();
+    if (left) {
+      const before = [photo, aside];
+      aside = { ...photo, ...left };
+      photo = null;
+      store(before);
+    }
+    offerBack();
   }
 
   // The visitor's own photo stays, its objects make room for a link's.
@@ -72,6 +95,7 @@ function createKeeping(parts, sharing, page) {
   }
 
   function goBack() {
+    if (!aside) return;
     sharing.resume({ ...readLink(aside.hash), isPreset: false }, aside.file, aside.history);
   }
 
@@ -82,7 +106,7 @@ function createKeeping(parts, sharing, page) {
     const kept = isAgain ? readKept() : null;
     if (!kept) return sharing.start();
     const file = kept.photo && (await keptFile(kept.photo));
-    if (file) photo = { file, key: kept.photo };
+    if (file) photo = { file, key: kept.photo, hash: kept.hash };
     const other = kept.aside && (await keptFile(kept.aside.key));
     if (other) aside = { ...kept.aside, file: other };
     if (kept.settings) page.restore(kept.settings); // an older version of this page kept none
@@ -92,7 +116,17 @@ function createKeeping(parts, sharing, page) {
 
   addEventListener("pagehide", keep);
 
-  return { changed, showing, setAside, offerBack, goBack, start };
+  // A file that was moved or changed on the disk cannot be read any more: this browser's copy, if it has one.
+  async function readable(file) {
+    const isThere = await file.slice(0, 1).arrayBuffer().then(() => true, () => false);
+    if (isThere) return file;
+    const kept = [photo, aside].find((one) => one?.file === file);
+    const copy = kept && (await keptFile(kept.key));
+    if (!copy) throw new Error(UNREADABLE);
+    return copy;
+  }
+
+  return { changed, showing, setAside, offerBack, stays, goBack, readable, start };
 }
 
 // Gradio's settings load the page with another address: for a dark theme, or for a light one.
@@ -102,9 +136,9 @@ function cameFromItself() {
 
 function readKept() {
   try {
-    const { hash, ...others } = JSON.parse(sessionStorage.getItem(KEPT));
-    const { state } = readLink(hash);
-    return state ? { state, ...others } : null;
+    const kept = JSON.parse(sessionStorage.getItem(KEPT));
+    const { state } = readLink(kept.hash);
+    return state ? { state, ...kept } : null;
   } catch {
     return null;
   }

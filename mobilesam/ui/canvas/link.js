@@ -59,7 +59,7 @@ function createLink({ props, trigger, upload, watch }, prompts, results, page) {
 
   // Let Python's other events see the objects as they are, without one of our own.
   function publish() {
-    if (isWaiting || opening) return; // what is under way says it already
+    if (isWaiting || opening?.isSent) return; // what is under way says it already
     props.value = { ...page.message(), rev, picture: picture?.id ?? null, image: null, ...sticky };
   }
 
@@ -79,12 +79,13 @@ function createLink({ props, trigger, upload, watch }, prompts, results, page) {
 
   async function attempt(source, keepsPrompts) {
     const token = ++counter;
+    uploading.stop(); // of another photo
     opening = { token, source, keepsPrompts, isSent: false };
     const extra = { token, example: source.example ?? null, image: null };
     if (source.file) {
       page.setBusy("Uploading…");
       try {
-        extra.image = await uploaded(source.file, token);
+        extra.image = await uploaded(await page.readable(source.file), token);
       } catch (error) {
         if (opening?.token === token) failOpening(uploadTrouble(source.file, error));
         return;
@@ -121,6 +122,7 @@ function createLink({ props, trigger, upload, watch }, prompts, results, page) {
     endOpening();
     page.setBusy(page.state === "encoding" ? "Reading the photo…" : "");
     page.say(text, "open");
+    page.openingFailed();
     if (page.isOpening) page.setState(stateBefore);
     if (!picture) return;
     if (isReady) {

@@ -155,7 +155,7 @@ const page = {
   },
   showPicture(photo, source, keepsPrompts) {
     const work = keepsPrompts ? null : source.work ?? sharing.ownWork();
-    keyboard.forgetCorner();
+    if (!keepsPrompts) keyboard.forgetCorner();
     facts.encodeMs = null;
     parts.empty.hidden = true;
     parts.root.dataset.photo = `${photo.width}x${photo.height}`;
@@ -163,16 +163,16 @@ const page = {
     parts.root.dataset.picture = photo.id;
     parts.root.dataset.content = photo.content;
     parts.root.style.setProperty("--photo-ratio", String(clamp(photo.width / photo.height, 0.5, 2.2)));
-    view.show(photo);
+    view.show(photo, keepsPrompts);
     view.resize();
     if (!keepsPrompts) {
       everything.pictureChanged();
       const given = sharing.objectsFor(source, photo);
       photo.hint = given.hint;
       prompts.reset(given.objects, given.active, given.isPreset, given.history);
+      keeping.showing(source, work);
+      keeping.offerBack();
     }
-    keeping.showing(source, work);
-    if (!keepsPrompts) keeping.offerBack();
     this.zoomChanged();
   },
   encoded({ encode_ms: encodeMs, model }) {
@@ -183,6 +183,9 @@ const page = {
     everything.photoReady();
   },
   // Another one could not be opened.
+  openingFailed: () => keeping.stays(),
+  // A photo's file, or this browser's copy where it was moved or changed since it was chosen.
+  readable: (file) => keeping.readable(file),
   photoStays: () => everything.photoReady(),
   notEncoded: () => everything.photoFailed(),
   // Masks for revision `rev` are under way; null: none are.
@@ -263,10 +266,10 @@ function promptsChanged(what) {
   if (what === "") results.showData();
   else results.show();
   if (what) page.announce(what);
+  if (what !== "") results.complete(prompts.current);
   if (prompts.wanting.length) return link.ask(performance.now(), what === "");
   link.nothingToAsk(what === null);
   if (!prompts.hasAny) results.markStale(false);
-  results.complete(prompts.current);
 }
 
 // One finger scrolls the page over the photo unless a tool or the zoom needs it; a pen never does.

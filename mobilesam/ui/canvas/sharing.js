@@ -85,9 +85,14 @@ function createSharing(parts, view, prompts, page, examples) {
     page.setModel(state.model);
     if (isPreset && examples.some(({ name }) => name === example)) return page.open({ example });
     if (example !== null) return follow({ state });
-    pending = { ...state, history };
+    pending = { ...state, history, file };
     if (file) return page.open({ file, work });
     openFirst("This page was loaded again and your photo could not be kept. Open it, and its objects are back.", "link");
+  }
+
+  // A file chosen again is another object; many photos have the same size in pixels.
+  function isSameFile(one, other) {
+    return one.name === other?.name && one.size === other.size;
   }
 
   // Whether a photo of the visitor's is open that a link's prompts may be for.
@@ -108,7 +113,8 @@ function createSharing(parts, view, prompts, page, examples) {
   }
 
   // The objects that a photo opens with: a link's, or an example's own.
-  function objectsFor({ example }, { width, height }) {
+  function objectsFor({ example, file }, { width, height }) {
+    if (pending?.file && !isSameFile(pending.file, file)) pending = null; // it is set aside
     const isMeant = pending && (pending.example ?? undefined) === example;
     if (isMeant && pending.size[0] === width && pending.size[1] === height) {
       const { objects, active, history } = pending;

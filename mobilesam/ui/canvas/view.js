@@ -288,9 +288,11 @@ function createView(parts, prompts, look) {
     get isZoomed() {
       return zoom > 1.001;
     },
-    show(next) {
+    // `isSame`: what is on the screen already, opened again.
+    show(next, isSame = false) {
       photo = next;
       sizes = next ? halvings(next.source) : [];
+      if (isSame) return redraw();
       zoom = 1;
       center = next ? { x: next.width / 2, y: next.height / 2 } : { x: 0, y: 0 };
       Object.assign(live, { cursor: null, band: null, stroke: null, hover: null, corner: null });
