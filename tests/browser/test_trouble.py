@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import copy
 import json
+import re
 from collections import Counter
 
 import numpy as np
@@ -240,17 +241,24 @@ def test_a_search_begun_while_a_photo_is_opened_is_for_what_is_shown_then(
     phone_photo(path)
     if not is_readable:
         path.write_bytes(path.read_bytes()[:2000])
+    demo.page.locator("[role=tab][data-tab=everything]").click()
+    slider = demo.page.get_by_role("slider", name="Smallest area")
+    slider.fill(slider.get_attribute("max"))
+    asked = []
+    demo.page.on("request", lambda request: asked.append(request.post_data or ""))
     traffic = Traffic(demo)
     traffic.catch("open_picture")
     demo.page.set_input_files(".ms input[type=file]", str(path))
     traffic.wait_caught()
-    demo.page.locator("[role=tab][data-tab=everything]").click()
     demo.page.locator(".ms-found-start").click()
     assert demo.page.locator(".ms-found-status").inner_text() == "Waiting for the photo…"
     traffic.let_go()
     demo.page.wait_for_selector(".ms[data-everything=done]")
     assert demo.page.locator(".ms-found-status").inner_text().startswith("Done")
     assert (demo.data("title") == "photo.jpg") == is_readable
+    (smallest,) = re.findall(r'"min_area":\s*(\d+)', "".join(asked))
+    width, height = demo.photo_size
+    assert int(smallest) == int(0.05 * width * height)  # of that photo
 
 
 def test_prompts_made_while_a_photo_is_read_and_cleared_again_do_no_harm(demo):
@@ -296,6 +304,48 @@ def test_candidates_not_yet_drawn_cannot_be_chosen(coffee):
     assert coffee.painted_share() > 0
     coffee.wait_mask()
     assert coffee.page.locator(".ms-candidate").count() == 4
+
+
+def test_an_object_selected_while_another_one_is_asked_about_has_its_own_candidates(coffee):
+    coffee.click(300, 200)
+    coffee.wait_mask()
+    of_first = coffee.page.locator(".ms-candidates").inner_text()
+    coffee.action("new-object")
+    for across in range(100, 240, 20):  # what was decoded so long ago is forgotten
+        coffee.click(across, 60)
+        coffee.wait_mask()
+    assert coffee.page.locator(".ms-candidates").inner_text() != of_first
+    traffic = Traffic(coffee)
+    traffic.catch("ask_mask")
+    coffee.click(60, 350)
+    traffic.wait_caught()
+    coffee.page.locator(".ms-object [data-do=select]").first.click()
+    coffee.page.locator(".ms-candidate", has_text="Whole").wait_for()
+    coffee.page.wait_for_function(
+        "(text) => document.querySelector('.ms-candidates').innerText === text", arg=of_first
+    )
+    coffee.page.locator(".ms-candidate[aria-checked=false]").first.click()
+    assert coffee.objects[0]["choices"] != [None]
+    traffic.let_go()
+    coffee.wait_mask()
+
+
+def test_an_object_selected_while_a_photo_is_uploaded_is_the_one_compared(coffee, tmp_path):
+    coffee.click(300, 200)
+    coffee.wait_mask()
+    coffee.action("new-object")
+    coffee.click(100, 100)
+    coffee.wait_mask()
+    first = coffee.objects[0]["id"]
+    coffee.page.route("**/gradio_api/upload*", lambda route: None)  # never answered
+    phone_photo(tmp_path / "mine.jpg")
+    coffee.page.set_input_files(".ms input[type=file]", str(tmp_path / "mine.jpg"))
+    coffee.page.get_by_text("Uploading…").first.wait_for()
+    coffee.page.locator(".ms-object [data-do=select]").first.click()
+    coffee.page.get_by_role("tab", name="Compare").click()
+    with coffee.page.expect_request(lambda one: '"active"' in (one.post_data or "")) as asked:
+        coffee.page.locator("#ms-compare-start").click()
+    assert re.search(rf'"active":\s*{first}\b', asked.value.post_data)
 
 
 def test_a_long_file_name_can_be_opened_and_saved(demo, tmp_path):

@@ -66,7 +66,8 @@ def test_it_is_shown_how_much_of_a_photo_is_there(demo, large):
     assert not any("%" in text for text in told)  # a screen reader would never end
 
 
-def test_another_photo_stops_the_one_under_way(demo, large, tmp_path):
+@pytest.mark.parametrize("other", ["a file", "an example"])
+def test_another_photo_stops_the_one_under_way(demo, large, tmp_path, other):
     stopped = []
     demo.page.on("requestfailed", lambda request: stopped.append(request.url))
     slow_down(demo, SLOW / 4)
@@ -74,9 +75,13 @@ def test_another_photo_stops_the_one_under_way(demo, large, tmp_path):
     demo.page.get_by_text(re.compile(r"Uploading… \d+ %")).first.wait_for()
     small = tmp_path / "small.jpg"
     disc((300, 200), (100, 100), 50).save(small)
-    demo.open_file(small)
+    if other == "a file":
+        demo.open_file(small)
+    else:
+        demo.open_example("cat.jpg")
     assert [address.endswith("/upload") for address in stopped].count(True) == 1
-    assert (demo.data("title"), demo.notice) == ("small.jpg", "")
+    assert demo.data("title") == ("small.jpg" if other == "a file" else "cat.jpg")
+    assert demo.notice == ""
 
 
 def test_a_connection_that_is_silent_is_given_up(coffee, large):

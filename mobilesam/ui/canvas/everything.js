@@ -52,7 +52,7 @@ function createEverything(parts, view, prompts, page, link) {
     if (!view.photo) return say("Open a photo first.");
     epoch += 1;
     counter += 1;
-    search = { token: counter, options: controls.options(), isAsked: false, isHeard: false };
+    search = { token: counter, options: null, isAsked: false, isHeard: false };
     found.start(view.photo);
     isSearched = false;
     light(null);
@@ -67,6 +67,7 @@ function createEverything(parts, view, prompts, page, link) {
     if (page.state === "failed") link.encode();
     if (page.state !== "ready") return showRun(WAITING, 0);
     search.isAsked = true;
+    search.options ??= controls.options(); // for the photo that is searched, which may have come later
     link.request("start_everything", { everything: { token: search.token, ...search.options } });
     (search.isHeard ? silence : turn).start(ask);
     clearTimeout(queueTimer);

@@ -24,9 +24,7 @@ function createUploading(upload) {
   let request = null;
 
   // Returns a promise of the file's path on the server; `onShare` gets how much of it is there, 0 to 1.
-  // One at a time: the one before is given up.
   function send(file, onShare) {
-    request?.abort();
     const address = apiAddress();
     if (!address) return upload(file).then(({ path }) => path);
     return new Promise((resolve, reject) => {
@@ -56,5 +54,5 @@ function createUploading(upload) {
     });
   }
 
-  return { send };
+  return { send, stop: () => request?.abort() };
 }
