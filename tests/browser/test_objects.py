@@ -157,6 +157,54 @@ def test_objects_are_renamed_hidden_recoloured_and_deleted(two):
     assert two.painted_share() == pytest.approx(both, abs=0.002)
 
 
+def press_down(demo: DemoPage, locator) -> None:
+    """Press the mouse on something and hold it."""
+    bounds = locator.bounding_box()
+    middle = bounds["x"] + bounds["width"] / 2, bounds["y"] + bounds["height"] / 2
+    demo.page.mouse.move(*middle)
+    demo.page.mouse.down()
+
+
+@pytest.mark.parametrize("typed", ["Cup", ""])
+def test_a_press_in_the_list_ends_a_name_and_does_what_it_says(two, typed):
+    row(two, 0).locator("[data-do=rename]").click()
+    two.page.keyboard.type(typed)
+    row(two, 1).locator("[data-do=hide]").click()
+    assert [(one["name"], one["hidden"]) for one in two.objects] == [
+        (typed or "Object 1", False),
+        ("Object 2", True),
+    ]
+    assert two.page.locator(".ms-rename").count() == 0
+    row(two, 0).locator("[data-do=rename]").click()
+    two.page.keyboard.type("Gone")
+    row(two, 1).locator("[data-do=remove]").click()
+    assert [one["name"] for one in two.objects] == ["Gone"]
+
+
+def test_a_press_in_the_list_goes_on_while_a_mask_arrives(two):
+    two.page.route("**/run/predict*", lambda route: None)  # until the press has begun
+    with two.page.expect_request("**/run/predict*"):
+        two.click(380, 300)
+    press_down(two, row(two, 0).locator("[data-do=hide]"))
+    two.page.unroute("**/run/predict*")
+    two.wait_mask()
+    two.page.mouse.up()
+    assert [one["hidden"] for one in two.objects] == [True, False]
+
+
+def test_a_name_is_dropped_with_its_photo(two):
+    """A photo that opens while a name is typed takes the name's object with it."""
+    row(two, 0).locator("[data-do=rename]").click()
+    two.page.keyboard.type("Cup")
+    example = two.page.locator('.ms-example[data-example="cat.jpg"]')
+    example.evaluate("(button) => button.click()")  # the name keeps the focus
+    two.page.wait_for_selector('.ms[data-title="cat.jpg"][data-state=ready]')
+    assert two.page.locator(".ms-rename").count() == 0
+    assert two.page.locator(".ms-object").count() == len(two.objects)
+    assert "Cup" not in [one["name"] for one in two.objects]
+    assert two.page.evaluate("document.activeElement !== document.body")
+
+
 def test_undo_goes_back_over_objects_and_asks_nobody(two):
     two.click(380, 300)
     two.wait_mask()

@@ -1,34 +1,62 @@
 // The list of objects, and the colour, opacity and clean-up of the selected one.
 
 function createObjectList(parts, view, prompts, look, page) {
+  const rows = new Map(); // object id → its row's elements
   let isRefining = false; // a slider is being moved: one entry in the history for all of it
   let revealedId = null; // the selected object that was brought into sight
 
-  function row(object) {
+  // A row stays the same elements as long as it has its object: a press on it, between whose two ends
+  // a mask arrives or a name is kept, still is a click.
+  function makeRow(id) {
+    const name = make("button", { type: "button", class: "ms-object-name", "data-do": "select", title: "Select; double-click or F2 renames" }, make("i"), make("span"));
+    const rename = iconButton("pencil", "", { "data-do": "rename" });
+    const hide = iconButton("eye", "", { "data-do": "hide" });
+    const remove = iconButton("trash", "", { "data-do": "remove" });
+    return { name, rename, hide, remove, node: make("li", { class: "ms-object", "data-object": id }, name, rename, hide, remove) };
+  }
+
+  function fillRow({ node, name, rename, hide, remove }, object) {
     const isActive = object === prompts.current;
-    const label = object.name;
-    return make(
-      "li",
-      { class: "ms-object", "data-object": object.id, "data-selected": String(isActive), "data-hidden": String(object.hidden) },
-      make("button", { type: "button", class: "ms-object-name", "data-do": "select", "aria-pressed": String(isActive), title: "Select; double-click or F2 renames" },
-        make("i", { style: `--swatch: ${object.color}` }), make("span", {}, label)),
-      iconButton("pencil", `Rename ${label}`, { "data-do": "rename" }),
-      iconButton(object.hidden ? "hidden" : "eye", `${object.hidden ? "Show" : "Hide"} ${label}`, { "data-do": "hide", "aria-pressed": String(object.hidden) }),
-      iconButton("trash", `Delete ${label}`, { "data-do": "remove" }),
-    );
+    node.dataset.selected = String(isActive);
+    node.dataset.hidden = String(object.hidden);
+    name.setAttribute("aria-pressed", String(isActive));
+    name.firstChild.style.setProperty("--swatch", object.color);
+    name.lastChild.textContent = object.name;
+    nameButton(rename, `Rename ${object.name}`);
+    nameButton(hide, `${object.hidden ? "Show" : "Hide"} ${object.name}`);
+    hide.setAttribute("aria-pressed", String(object.hidden));
+    hide.querySelector("path").setAttribute("d", ICONS[object.hidden ? "hidden" : "eye"]);
+    nameButton(remove, `Delete ${object.name}`);
+  }
+
+  function nameButton(button, label) {
+    button.setAttribute("aria-label", label);
+    button.title = label;
+  }
+
+  function showRows() {
+    for (const [id, { node }] of rows) {
+      if (prompts.find(id)) continue;
+      rows.delete(id);
+      node.remove();
+    }
+    prompts.all.forEach((object, index) => {
+      if (!rows.has(object.id)) rows.set(object.id, makeRow(object.id));
+      const row = rows.get(object.id);
+      const there = parts.objectList.children[index];
+      if (row.node !== there) parts.objectList.insertBefore(row.node, there ?? null);
+      fillRow(row, object);
+    });
   }
 
   function show() {
-    const focused = document.activeElement?.closest?.(".ms-object");
-    const back = focused && { id: focused.dataset.object, what: document.activeElement.dataset.do };
-    if (focused && document.activeElement.tagName === "INPUT") return; // a name is being typed
-    parts.objectList.replaceChildren(...prompts.all.map(row));
+    const hadFocus = parts.objectList.contains(document.activeElement);
+    showRows();
     parts.noObjects.hidden = prompts.all.length > 0;
     setDisabled(parts.removeAll, prompts.all.length === 0);
     setDisabled(parts.newObject, !view.photo || prompts.all.length === 0);
-    if (back) {
-      const same = parts.objectList.querySelector(`[data-object="${back.id}"] [data-do="${back.what}"]`);
-      (same || parts.objectList.querySelector("[data-selected=true] button") || parts.stage).focus();
+    if (hadFocus && !parts.objectList.contains(document.activeElement)) {
+      (parts.objectList.querySelector("[data-selected=true] button") || parts.stage).focus();
     }
     if (prompts.current?.id !== revealedId) reveal();
     showLook();
@@ -78,22 +106,20 @@ function createObjectList(parts, view, prompts, look, page) {
   }
 
   function rename(id) {
-    const entry = parts.objectList.querySelector(`[data-object="${id}"]`);
+    const name = rows.get(id)?.name;
+    if (!name?.isConnected) return; // it is being renamed, or gone
     const object = prompts.find(id);
-    if (!entry || !object) return;
     const input = make("input", { type: "text", class: "ms-rename", "aria-label": `New name of ${object.name}`, maxlength: "80", value: object.name });
     let isOver = false;
     const end = (isKept) => {
       if (isOver) return;
       isOver = true;
       const hadFocus = document.activeElement === input;
-      input.replaceWith(entry.firstRenamed);
+      input.replaceWith(name);
       if (isKept) prompts.rename(id, input.value);
-      show();
-      if (hadFocus) parts.objectList.querySelector(`[data-object="${id}"] [data-do=select]`)?.focus();
+      if (hadFocus) name.focus();
     };
-    entry.firstRenamed = entry.firstChild;
-    entry.firstChild.replaceWith(input);
+    name.replaceWith(input);
     input.addEventListener("keydown", (event) => {
       event.stopPropagation();
       if (event.isComposing || event.keyCode === 229) return; // the key is the input method's
