@@ -339,3 +339,72 @@ def test_a_mac_has_its_own_key_for_undo(demo):
     assert demo.page.get_by_role("button", name="Undo (⌘+Z)").is_enabled()
     demo.page.keyboard.press("Meta+z")
     assert demo.points == []
+
+
+MODIFIERS = {"Alt": 1, "Control": 2, "Shift": 8}  # as the browser's protocol counts them
+
+
+class Layout:
+    """A keyboard of another country: what a key gives there, and its place on an English one."""
+
+    def __init__(self, demo):
+        self.session = demo.page.context.new_cdp_session(demo.page)
+
+    def press(self, key, code, *held):
+        modifiers = sum(MODIFIERS[name] for name in held)
+        for kind in ("rawKeyDown", "keyUp"):
+            event = {"type": kind, "key": key, "code": code, "modifiers": modifiers}
+            self.session.send("Input.dispatchKeyEvent", event)
+
+
+@pytest.mark.parametrize(
+    ("z", "y", "places"),
+    [
+        ("я", "н", ("KeyZ", "KeyY")),  # Russian
+        ("ζ", "υ", ("KeyZ", "KeyY")),  # Greek
+        ("ז", "ט", ("KeyZ", "KeyY")),  # Hebrew
+        ("z", "y", ("KeyY", "KeyZ")),  # German: the letter counts, not the place
+    ],
+)
+def test_undo_and_redo_are_on_every_layout(coffee, z, y, places):
+    layout = Layout(coffee)
+    coffee.click(300, 200)
+    coffee.wait_mask()
+    coffee.click(100, 300)
+    coffee.wait_mask()
+    layout.press(z, places[0], "Control")
+    assert len(coffee.points) == 1
+    layout.press(y, places[1], "Control")
+    assert len(coffee.points) == 2
+    layout.press(z, places[0], "Control")
+    layout.press(z.upper(), places[0], "Control", "Shift")
+    assert len(coffee.points) == 2
+    coffee.tool("box")
+    coffee.page.mouse.move(*coffee.screen(200, 100))
+    coffee.page.mouse.down()
+    coffee.page.mouse.move(*coffee.screen(300, 250), steps=4)
+    layout.press(z, places[0], "Control")  # gives up what is drawn, and no more
+    coffee.page.mouse.up()
+    assert (len(coffee.points), coffee.box) == (2, None)
+
+
+def test_letters_and_brackets_are_on_every_layout(coffee):
+    layout = Layout(coffee)
+    for place in ((300, 200), (100, 300), (480, 60)):
+        coffee.click(*place)
+        coffee.wait_mask()
+        layout.press("т", "KeyN")
+    selected = coffee.page.locator(".ms-object[data-selected=true]")
+    assert selected.inner_text() == "Object 4"
+    for key, code, *held in (
+        ("[", "Digit8", "Control", "Alt"),  # AltGr, as Windows tells of it
+        ("[", "Digit5", "Alt"),  # Option on a Mac
+        ("х", "BracketLeft"),
+    ):
+        layout.press(key, code, *held)
+    assert selected.inner_text() == "Object 1"
+    for key, code, *held in (("ü", "BracketLeft"), ("[", "BracketLeft", "Control")):
+        layout.press(key, code, *held)
+    assert selected.inner_text() == "Object 1"
+    layout.press("]", "Digit9", "Control", "Alt")
+    assert selected.inner_text() == "Object 2"

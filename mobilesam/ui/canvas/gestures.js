@@ -283,7 +283,7 @@ function attachGestures(parts, view, prompts, page) {
       event.preventDefault();
     }
     if (!gesture) return;
-    const isStep = (event.ctrlKey || event.metaKey) && /^[zy]$/i.test(event.key);
+    const isStep = (event.ctrlKey || event.metaKey) && ["z", "y"].includes(shortcutOf(event));
     if (isStep || event.key === "Escape") giveUp();
     if (!isStep) return;
     event.preventDefault();

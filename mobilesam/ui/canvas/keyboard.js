@@ -1,5 +1,16 @@
 // Everything the mouse can do, from the keyboard, while the stage has the focus.
 
+const SIGNS_BY_PLACE = { BracketLeft: "[", BracketRight: "]", Minus: "-", Equal: "=" };
+
+// What a key means as a shortcut. Layouts without Latin letters, such as Russian or Greek, have what the
+// key's place has elsewhere. On a Latin one the letter counts wherever it is: Z and Y are swapped on a
+// German keyboard. With Alt or AltGr keys give signs of their own, of any script.
+function shortcutOf({ key, code, altKey }) {
+  const isForeign = /^[\p{L}\p{M}\p{Nd}]+$/u.test(key) && !/[\p{ASCII}\p{Script=Latin}]/u.test(key);
+  if (isForeign && !altKey) return SIGNS_BY_PLACE[code] ?? code.replace(/^(Key|Digit)/, "").toLowerCase();
+  return key.length === 1 ? key.toLowerCase() : key;
+}
+
 function attachKeyboard(parts, view, prompts, page) {
   let corner = null; // the first corner of a box, after B
 
@@ -74,7 +85,7 @@ function attachKeyboard(parts, view, prompts, page) {
 
   // Returns whether the key meant something. What changes an object does nothing where none is seen.
   function press(event) {
-    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+    const key = shortcutOf(event);
     if (page.tab === "everything" && ["b", "Delete", "Backspace", "n", "[", "]", "F2"].includes(key)) return false;
     if (ARROWS[event.key]) move(...ARROWS[event.key], event.shiftKey);
     else if (key === "Enter") enter(event.shiftKey ? 0 : 1);
@@ -94,7 +105,10 @@ function attachKeyboard(parts, view, prompts, page) {
 
   parts.stage.addEventListener("keydown", (event) => {
     if (event.target !== parts.stage) return; // a button on the stage
-    if (!view.photo || page.isOpening || event.ctrlKey || event.metaKey || event.altKey) return;
+    // Many layouts have brackets with AltGr or Option only; of AltGr Windows tells as Control and Alt.
+    const isBracket = event.altKey && !event.metaKey && ["[", "]"].includes(event.key);
+    const isCommand = (event.ctrlKey || event.metaKey || event.altKey) && !isBracket;
+    if (!view.photo || page.isOpening || isCommand) return;
     if (press(event)) event.preventDefault();
   });
 
@@ -102,7 +116,7 @@ function attachKeyboard(parts, view, prompts, page) {
   document.addEventListener("keydown", (event) => {
     const isText = event.target.closest?.("textarea, input:not([type=range]), [contenteditable]");
     if (!parts.host.isConnected || isText || !(event.ctrlKey || event.metaKey)) return;
-    const key = event.key.toLowerCase();
+    const key = shortcutOf(event);
     if (key !== "z" && key !== "y") return;
     event.preventDefault();
     if (key === "y" || event.shiftKey) prompts.redo();
