@@ -375,6 +375,32 @@ def test_a_drag_keeps_the_chosen_mask_on_the_screen(coffee):
     assert coffee.objects[0]["refine"]["smooth"] == 0
 
 
+def drag_slider(demo: DemoPage, label: str, *shares: float) -> None:
+    """Press on a slider's left end, go to each of these shares of its width and let go."""
+    box = demo.page.get_by_label(label).bounding_box()
+    middle = box["y"] + box["height"] / 2
+    demo.page.mouse.move(box["x"] + 5, middle)
+    demo.page.mouse.down()
+    for share in shares:
+        demo.page.mouse.move(box["x"] + 5 + share * box["width"], middle, steps=4)
+    demo.page.mouse.up()
+
+
+def test_a_slider_moved_away_and_back_leaves_the_next_step_its_own(coffee):
+    coffee.click(300, 200)
+    coffee.wait_mask()
+    coffee.page.get_by_text("Clean up the edge").click()
+    drag_slider(coffee, "Smooth", 0.5, 0)
+    assert coffee.objects[0]["refine"]["smooth"] == 0
+    coffee.click(350, 230)
+    coffee.wait_mask()
+    drag_slider(coffee, "Feather", 0.5)
+    assert coffee.objects[0]["refine"]["feather"] > 0
+    coffee.page.keyboard.press("Control+z")
+    assert coffee.objects[0]["refine"]["feather"] == 0
+    assert len(coffee.points) == 2
+
+
 def test_sliders_move_by_keys_and_leave_each_other_alone(coffee):
     coffee.click(300, 200)
     coffee.wait_mask()

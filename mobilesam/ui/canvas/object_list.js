@@ -88,6 +88,12 @@ function createObjectList(parts, view, prompts, look, page) {
     }
   }
 
+  function endRefining() {
+    if (!isRefining) return;
+    isRefining = false;
+    page.settle();
+  }
+
   // Sliders are finer where pixels are few; their ends suit the photo's size.
   function largest(unit) {
     const { width, height } = view.photo || { width: 1, height: 1 };
@@ -160,10 +166,8 @@ function createObjectList(parts, view, prompts, look, page) {
       isRefining = true;
       prompts.refine({ ...prompts.current.refine, [name]: pixelsOf(input, unit) });
     });
-    input.addEventListener("change", () => {
-      isRefining = false;
-      page.settle();
-    });
+    // A slider that ends where it began tells of no change.
+    for (const end of ["change", "pointerup", "pointercancel", "keyup", "blur"]) input.addEventListener(end, endRefining);
   }
   arrowsMove(parts.colors[0].parentElement);
 
