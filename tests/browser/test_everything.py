@@ -249,3 +249,33 @@ def test_another_visitor_s_click_is_answered_during_a_search(visit):
     assert tab.demo.data("everything") == "running"
     tab.page.get_by_role("button", name="Cancel").click()
     assert statistics.median(busy) < 3 * statistics.median(quiet) + 400  # ms
+
+
+FIELDS = """(kind) => {
+  const field = document.createElement(["select", "textarea"].includes(kind) ? kind : "input");
+  if (field.tagName === "INPUT") field.type = kind;
+  document.body.append(field);
+  field.focus();
+}"""
+
+
+def test_undo_and_redo_work_beside_a_choice_but_not_in_a_text(demo):
+    tab = EverythingTab(demo, "coffee.jpg")
+    tab.show("segment")
+    demo.click(300, 200)
+    demo.wait_mask()
+    tab.show()
+    keys = demo.page.keyboard
+    for name in ("8×8", "Fast"):
+        demo.page.get_by_role("radio", name=name).locator("..").click()
+        assert demo.page.evaluate("document.activeElement.type") == "radio"
+        keys.press("Control+z")
+        assert demo.objects == []
+        keys.press("Control+Shift+z")
+        assert len(demo.objects) == 1
+    for kind in ("checkbox", "color", "range", "button", "select", "text", "number", "textarea"):
+        demo.page.evaluate(FIELDS, kind)
+        keys.press("Control+z")
+        assert (len(demo.objects) == 1) == (kind in ("text", "number", "textarea")), kind
+        keys.press("Control+Shift+z")
+        assert len(demo.objects) == 1

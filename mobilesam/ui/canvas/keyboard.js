@@ -1,5 +1,7 @@
 // Everything the mouse can do, from the keyboard, while the stage has the focus.
 
+// Where Control and Z belong to what is typed.
+const TEXT_FIELDS = "textarea, [contenteditable], input:not([type=range], [type=radio], [type=checkbox], [type=color], [type=file], [type=button], [type=submit], [type=reset], [type=image])";
 const SIGNS_BY_PLACE = { BracketLeft: "[", BracketRight: "]", Minus: "-", Equal: "=" };
 
 // What a key means as a shortcut. Layouts without Latin letters, such as Russian or Greek, have what the
@@ -114,7 +116,7 @@ function attachKeyboard(parts, view, prompts, page) {
 
   // Undo and redo work from anywhere on the page but text fields.
   document.addEventListener("keydown", (event) => {
-    const isText = event.target.closest?.("textarea, input:not([type=range]), [contenteditable]");
+    const isText = event.target.closest?.(TEXT_FIELDS);
     if (!parts.host.isConnected || isText || !(event.ctrlKey || event.metaKey)) return;
     const key = shortcutOf(event);
     if (key !== "z" && key !== "y") return;
