@@ -161,9 +161,9 @@ def test_nothing_jumps_when_a_mask_arrives(visit, scheme, width):
     demo.page.wait_for_selector(".ms-candidate >> nth=2")
     assert bounds() == before
     note = "MobileSAM could not be fetched; this model answers. " * 2
-    demo.page.locator(".ms-model-note").evaluate("(element, text) => element.append(text)", note)
-    assert bounds() == before
     line = demo.page.locator(".ms-model-note")
+    line.get_by_role("status").evaluate("(element, text) => element.append(text)", note)
+    assert bounds() == before
     line.focus()  # all of it can be read, by Tab, too
     assert line.evaluate("(node) => node.scrollWidth <= node.clientWidth")
     assert line.bounding_box()["height"] > 40

@@ -3,7 +3,9 @@
 function buildHeader(parts) {
   parts.model = make("select", { class: "ms-select", "aria-label": "Model", hidden: true });
   parts.modelName = make("span", { class: "ms-model-name" });
-  parts.modelNote = make("p", { class: "ms-model-note", role: "status" });
+  parts.modelNews = make("span", { role: "status" });
+  parts.modelShare = make("span"); // of a download: for the eye only, a screen reader would never end
+  parts.modelNote = make("p", { class: "ms-model-note" }, parts.modelNews, parts.modelShare);
   parts.tabs = TABS.map(([name, label]) =>
     make("button", { type: "button", role: "tab", class: "ms-tab", id: `ms-tab-${name}`, "data-tab": name, "aria-controls": name === "compare" ? "mobilesam-compare" : `ms-panel-${name}` }, label),
   );

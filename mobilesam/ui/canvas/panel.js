@@ -96,9 +96,10 @@ function createPanel(parts, view, prompts, page) {
     parts.model.hidden = choices.length < 2;
     parts.modelName.hidden = choices.length > 1;
     parts.modelName.textContent = choices.find(({ name }) => name === current)?.title || "";
-    const progress = percent == null ? "" : `Fetching the official ${fetching}: ${percent} %`;
-    parts.modelNote.textContent = progress || notice;
-    parts.modelNote.tabIndex = parts.modelNote.textContent ? 0 : -1;
+    const news = percent == null ? notice : `Fetching the official ${fetching}`;
+    if (parts.modelNews.textContent !== news) parts.modelNews.textContent = news; // the same text is told again
+    parts.modelShare.textContent = percent == null ? "" : `: ${percent} %`;
+    parts.modelNote.tabIndex = news ? 0 : -1;
   }
 
   function showTab(name) {
