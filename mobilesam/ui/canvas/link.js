@@ -128,9 +128,11 @@ function createLink({ props, trigger, upload, watch }, prompts, results, page) {
     if (isReady) {
       page.photoStays();
       if (!isShown()) ask();
+      saving.go();
     } else if (isSilence) {
       page.setState("failed");
       page.notEncoded();
+      saving.end();
     } else encode();
   }
 
@@ -151,13 +153,14 @@ function createLink({ props, trigger, upload, watch }, prompts, results, page) {
     }
     if (opening?.token !== token) return;
     endOpening();
-    if (!keepsPrompts) saving.end();
-    picture = { id: next.id, source };
-    isReady = false;
+    const unmade = picture && !keepsPrompts ? saving.leave(picture.title, "another photo was opened") : "";
     const isExample = Boolean(source.example);
     const { id, content, width, height, title } = next;
+    picture = { id, title, source };
+    isReady = false;
     const photo = { id, content, source: drawn, width, height, title, isExample };
     page.showPicture(photo, source, keepsPrompts);
+    if (unmade) page.sayToo(unmade, "save");
     encode();
   }
 
@@ -212,8 +215,9 @@ function createLink({ props, trigger, upload, watch }, prompts, results, page) {
 
   // Another model was chosen: what is on the screen is not its answer.
   function changeModel() {
+    const unmade = picture ? saving.leave(picture.title, "another model was chosen") : "";
+    if (unmade) page.sayToo(unmade, "save");
     forget();
-    saving.end();
     isReady = false;
     if (picture && !opening?.isSent) encode();
   }
@@ -249,6 +253,7 @@ function createLink({ props, trigger, upload, watch }, prompts, results, page) {
     const answered = rev;
     if (!isNewPhoto) results.painted(answered, performance.now(), () => rev === answered);
     publish();
+    saving.go();
   }
 
   function failAsking(text) {
@@ -264,7 +269,6 @@ function createLink({ props, trigger, upload, watch }, prompts, results, page) {
     isWaiting = false;
     askedAt = 0;
     asks.stop();
-    saving.endWaiting();
   }
 
   function onAnswer(answer) {

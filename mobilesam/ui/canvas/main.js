@@ -147,10 +147,10 @@ const page = {
   },
   open: (source) => link.open(source),
   save: (button) => link.save(button),
-  // Files are to be made for these buttons, in this order; `done`: the one whose file has arrived.
-  savesChanged(buttons, done = null) {
-    const making = panel.showMaking(buttons);
-    const news = [done && `${done.textContent} saved.`, making].filter(Boolean).join(" ");
+  // Files are to be made for these buttons; `making` says which, `done` which has arrived.
+  savesChanged(buttons, making, done) {
+    panel.showMaking(buttons, making);
+    const news = [done, making].filter(Boolean).join(" ");
     if (news) this.announce(news);
   },
   showPicture(photo, source, keepsPrompts) {

@@ -19,6 +19,7 @@ function arrowsMove(group, role = "radio") {
 
 function createPanel(parts, view, prompts, page) {
   let making = []; // the buttons whose files are being made
+  let makingText = "";
 
   function showStatus() {
     const { facts } = page;
@@ -48,16 +49,12 @@ function createPanel(parts, view, prompts, page) {
     parts.list.replaceChildren(...entries);
   }
 
-  // Files are being made for these buttons, in this order; returns what is said of it, "" without any.
-  function showMaking(buttons) {
+  // Files are being made for these buttons; `text` says so, "" where none is.
+  function showMaking(buttons, text) {
     making = buttons;
+    makingText = text;
     for (const button of parts.saves) button.setAttribute("aria-busy", String(making.includes(button)));
     showSaves();
-    return makingText();
-  }
-
-  function makingText() {
-    return making.length ? `Making ${making.map((button) => button.textContent).join(", then ")}…` : "";
   }
 
   function showSaves() {
@@ -70,8 +67,8 @@ function createPanel(parts, view, prompts, page) {
       setDisabled(button, !(isOfOne ? selected : any) || making.includes(button));
       button.title = masked.length && !any && !isOfOne ? "All objects are hidden" : `Save: ${detail}`;
     }
-    parts.saveSize.classList.toggle("ms-making", making.length > 0);
-    parts.saveSize.textContent = makingText() || (view.photo ? `${view.photo.width} × ${view.photo.height}` : "");
+    parts.saveSize.classList.toggle("ms-making", makingText !== "");
+    parts.saveSize.textContent = makingText || (view.photo ? `${view.photo.width} × ${view.photo.height}` : "");
     setDisabled(parts.share, !view.photo);
   }
 

@@ -6,13 +6,15 @@ const MAX_READINGS = 2; // of the photo again, for one file
 const SAVE_TROUBLE = "The file could not be made; please try again.";
 
 function createSaving(page, link) {
-  let jobs = []; // { button, request, isSent, readings }: the first one is worked at
+  // { button, request, isSent, readings, left }: the first one is worked at. `left` says since when
+  // the page shows something else: { title, why }.
+  let jobs = [];
   let timer = 0;
 
   function start(button) {
     page.unsay("save");
-    jobs.push({ button, request: null, isSent: false, readings: 0 });
-    page.savesChanged(jobs.map((job) => job.button));
+    jobs.push({ button, request: null, isSent: false, readings: 0, left: null });
+    show();
     if (jobs.length === 1) watchTime();
     go();
   }
@@ -20,6 +22,18 @@ function createSaving(page, link) {
   function watchTime() {
     clearTimeout(timer);
     if (jobs.length) timer = setTimeout(() => fail(SAVE_TROUBLE), SAVE_WAIT_MS);
+  }
+
+  // Say which files are being made; `done` is the job whose file has arrived. A button whose file is
+  // of something else can make one of what is shown now.
+  function show(done = null) {
+    const here = jobs.filter((job) => !job.left).map(({ button }) => button);
+    const making = jobs.length ? `Making ${jobs.map(nameOf).join(", then ")}…` : "";
+    page.savesChanged(here, making, done ? `${nameOf(done)} saved.` : "");
+  }
+
+  function nameOf({ button, left }) {
+    return left ? `${button.textContent} of ${left.title}` : button.textContent;
   }
 
   // Note what is to be saved, at once or when the masks under way are on the screen, and send the
@@ -30,12 +44,12 @@ function createSaving(page, link) {
     const shown = link.whatIsShown();
     for (const job of jobs) if (shown) job.request ??= { ...shown, kind: job.button.dataset.save };
     const [current] = jobs;
-    if (!current.request || !link.isReady() || (current.isSent && !again)) return;
+    if (!current.request || current.left || !link.isReady() || (current.isSent && !again)) return;
     current.isSent = true;
     link.send(current.request);
   }
 
-  // Only some are still to be made; `done`: the button whose file has arrived.
+  // Only some are still to be made; `done`: the one whose file has arrived.
   function keepOnly(isKept, done = null) {
     const [current] = jobs;
     jobs = jobs.filter(isKept);
@@ -43,7 +57,7 @@ function createSaving(page, link) {
       link.forget();
       watchTime();
     }
-    page.savesChanged(jobs.map((job) => job.button), done);
+    show(done);
     go();
   }
 
@@ -52,9 +66,27 @@ function createSaving(page, link) {
     keepOnly((job) => job !== first, done);
   }
 
+  // What is said of a photo that is gone goes with what is said of the one that has come.
   function fail(text) {
+    const [first] = jobs;
     endFirst();
-    page.say(text, "save");
+    if (first.left) page.sayToo(`${nameOf(first)}: ${text}`, "save");
+    else page.say(text, "save");
+  }
+
+  function notMade(some, { title, why }) {
+    const names = some.map(({ button }) => button.textContent).join(" and ");
+    return `${names} of ${title} ${some.length > 1 ? "were" : "was"} not made: ${why}.`;
+  }
+
+  // The page shows another photo or another model's masks. The file that the server has been asked
+  // for can still come; the others cannot be asked for any more. Returns the sentence about them.
+  function leave(title, why) {
+    const left = { title: shortName(title), why };
+    const ended = jobs.filter((job) => !job.left && !job.isSent);
+    for (const job of jobs) job.left ??= left;
+    if (jobs.length) keepOnly((job) => !ended.includes(job));
+    return ended.length ? notMade(ended, left) : "";
   }
 
   function onSaved(saved) {
@@ -62,11 +94,17 @@ function createSaving(page, link) {
     if (!current || !saved || saved.token !== link.lastToken()) return;
     if (saved.status === "ok") {
       download(saved.file.url, saved.title);
-      endFirst(current.button);
+      endFirst(current);
     } else if (saved.text) fail(saved.text);
-    else if ((current.readings += 1) > MAX_READINGS) fail(SAVE_TROUBLE);
-    else if (saved.status === "encode") link.encode();
-    else link.recover();
+    else if (current.left) {
+      endFirst();
+      page.sayToo(notMade([current], current.left), "save");
+    } else if ((current.readings += 1) > MAX_READINGS) fail(SAVE_TROUBLE);
+    else {
+      current.isSent = false; // until the photo is read again
+      if (saved.status === "encode") link.encode();
+      else link.recover();
+    }
   }
 
   async function download(url, name) {
@@ -88,9 +126,10 @@ function createSaving(page, link) {
     start,
     go,
     onSaved,
-    // What is shown means nothing any more.
+    leave,
+    // The photo cannot be read.
     end() {
-      if (jobs.length) keepOnly(() => false);
+      if (jobs.length) keepOnly((job) => job.left);
     },
     // The masks that some wait for will not come.
     endWaiting() {

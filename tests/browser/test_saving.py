@@ -1,0 +1,148 @@
+"""Files that take long to make: the photo changes meanwhile."""
+
+from __future__ import annotations
+
+import threading
+from types import SimpleNamespace
+
+import pytest
+
+from tests.browser.demo_server import free_port
+from tests.browser.pictures import phone_photo
+from tests.browser.test_trouble import Traffic
+
+
+@pytest.fixture
+def slow(monkeypatch, tmp_path):
+    """A demo with two models, served by this process, that makes no file before it may."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+    from mobilesam.ui import LAUNCH_OPTIONS, build_demo, saving
+    from mobilesam.ui.models import ModelShelf
+
+    begun, may_go_on, export = threading.Semaphore(0), threading.Event(), saving.export
+
+    def wait_and_export(*args, **options):
+        begun.release()
+        assert may_go_on.wait(60)
+        return export(*args, **options)
+
+    monkeypatch.setattr(saving, "export", wait_and_export)
+    shelf = ModelShelf("embedded")
+    shelf._add("embedded_student")
+    demo = build_demo(models=shelf)
+    _, url, _ = demo.launch(
+        server_port=free_port(), prevent_thread_lock=True, quiet=True, **LAUNCH_OPTIONS
+    )
+    yield SimpleNamespace(url=url.rstrip("/"), begun=begun, may_go_on=may_go_on)
+    may_go_on.set()
+    demo.close()
+
+
+def ready_to_save(visit, slow):
+    """A visitor whose photo has a mask."""
+    demo = visit(slow.url)
+    demo.open_example("coffee.jpg")
+    demo.click(300, 200)
+    demo.wait_mask()
+    return demo
+
+
+def save(demo, kind):
+    demo.page.locator(f".ms-save[data-save={kind}]").click()
+
+
+def note_said(demo):
+    """Listen to what is said to screen readers from now on; returns what gives it."""
+    demo.page.evaluate(
+        """() => {
+          const live = document.querySelector(".ms > .ms-hidden[role=status]");
+          window.said = [];
+          new MutationObserver(() => said.push(live.textContent.trim()))
+            .observe(live, { childList: true, characterData: true, subtree: true });
+        }"""
+    )
+    return lambda: demo.page.evaluate("() => said")
+
+
+def open_cat(demo):
+    demo.open_example("cat.jpg")
+
+
+def choose_student(demo):
+    demo.page.locator(".ms-select").select_option("embedded_student")
+    demo.page.wait_for_selector(".ms[data-state=encoding]")
+    demo.wait_ready()
+
+
+CHANGES = [(open_cat, "photo was opened"), (choose_student, "model was chosen")]
+
+
+@pytest.mark.parametrize(("change", "why"), CHANGES)
+def test_a_file_being_made_comes_though_the_page_shows_something_else(visit, slow, change, why):
+    demo = ready_to_save(visit, slow)
+    save(demo, "zip")
+    assert slow.begun.acquire(timeout=30)
+    save(demo, "mask")  # has to wait for the ZIP
+    change(demo)
+    assert f"Mask of coffee.jpg was not made: another {why}." in demo.notice
+    assert demo.page.get_by_text("Making ZIP of coffee.jpg…").first.is_visible()
+    demo.click(40, 40)
+    demo.wait_mask()
+    save(demo, "zip")  # of what is shown now
+    assert demo.page.get_by_text("Making ZIP of coffee.jpg, then ZIP…").first.is_visible()
+    said = note_said(demo)
+    arrived = []
+    demo.page.on("download", lambda one: arrived.append(one.suggested_filename))
+    with demo.page.expect_event("download", lambda _: len(arrived) == 2):
+        slow.may_go_on.set()
+    assert [text for text in said() if "saved" in text] == [
+        "ZIP of coffee.jpg saved. Making ZIP…",
+        "ZIP saved.",
+    ]
+    second = "cat-masks.zip" if change is open_cat else "coffee-masks.zip"
+    assert arrived == ["coffee-masks.zip", second]
+
+
+@pytest.mark.parametrize(("change", "why"), CHANGES)
+def test_a_file_that_can_no_longer_be_made_is_told_of(visit, slow, change, why):
+    demo = ready_to_save(visit, slow)
+    traffic = Traffic(demo)
+    traffic.catch("save_result")
+    save(demo, "zip")
+    traffic.wait_caught()
+    change(demo)
+    assert demo.notice == ""  # it may still come
+    traffic.let_go()  # too late: the server has another photo, or its embedding of another model
+    told = f"ZIP of coffee.jpg was not made: another {why}."
+    demo.page.locator(".ms-notice", has_text=told).wait_for()
+    assert demo.page.locator(".ms-making").count() == 0
+
+
+def test_a_file_asked_for_while_a_photo_is_opened_comes_when_that_fails(visit, slow, tmp_path):
+    demo = ready_to_save(visit, slow)
+    slow.may_go_on.set()
+    path = tmp_path / "photo.jpg"
+    phone_photo(path)
+    path.write_bytes(path.read_bytes()[:2000])
+    traffic = Traffic(demo)
+    traffic.catch("open_picture")
+    demo.page.set_input_files(".ms input[type=file]", str(path))
+    traffic.wait_caught()
+    with demo.page.expect_download() as waiting:
+        save(demo, "mask")
+        traffic.let_go()
+    assert waiting.value.suggested_filename == "coffee-mask.png"
+
+
+def test_a_file_that_waits_for_a_mask_comes_though_the_click_is_undone(visit, slow):
+    demo = ready_to_save(visit, slow)
+    slow.may_go_on.set()
+    traffic = Traffic(demo)
+    traffic.catch("ask_mask")
+    demo.click(60, 350)
+    traffic.wait_caught()
+    with demo.page.expect_download() as waiting:
+        save(demo, "mask")
+        demo.action("undo")
+    assert waiting.value.suggested_filename == "coffee-mask.png"
+    traffic.let_go()
