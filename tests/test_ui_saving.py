@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from pathlib import Path
 
@@ -169,3 +170,64 @@ def test_two_visitors_at_once_are_not_mixed(studio, photo):
         thread.join()
     assert results == {"first": {True}, "second": {True}}
     assert segment.answer_prompts(studio, first, ask(two))["answer"]["status"] == "stale"
+
+
+def test_a_file_that_waits_says_so_and_is_of_what_it_was_asked_for(studio, photo, monkeypatch):
+    monkeypatch.setattr(saving, "TELL_EVERY_S", 0.05)
+    session, picture = opened(studio, photo)
+
+    async def visit():
+        turn = asyncio.Semaphore(1)
+        await turn.acquire()  # for another visitor's file
+        news = saving.save_in_turn(studio, session, save(picture, "mask", token=7), turn)
+        told = [(await anext(news))["saved"] for _ in range(2)]
+        segment.open_picture(studio, session, {"example": "example.jpg"})
+        turn.release()
+        return told + [props["saved"] async for props in news]
+
+    first, second, *_, last = asyncio.run(visit())
+    assert (first["token"], first["status"], second["status"]) == (7, "queued", "queued")
+    assert first != second  # or the page would not notice
+    assert (last["token"], last["status"], last["title"]) == (7, "ok", "photo-mask.png")
+    with Image.open(last["file"]["path"]) as result:
+        assert result.size == (80, 50)  # not the example's
+
+
+def test_a_file_being_made_says_so(studio, photo, monkeypatch):
+    monkeypatch.setattr(saving, "TELL_EVERY_S", 0.05)
+    session, picture = opened(studio, photo)
+    may_go_on, export = threading.Event(), saving.export
+
+    def wait_and_export(*args, **options):
+        assert may_go_on.wait(10)
+        return export(*args, **options)
+
+    monkeypatch.setattr(saving, "export", wait_and_export)
+
+    async def visit():
+        news = saving.save_in_turn(studio, session, save(picture, "mask"), asyncio.Semaphore(1))
+        told = [(await anext(news))["saved"]["status"] for _ in range(3)]
+        may_go_on.set()
+        return told + [props["saved"]["status"] async for props in news]
+
+    statuses = asyncio.run(visit())
+    assert set(statuses[:-1]) == {"making"}
+    assert statuses[-1] == "ok"
+
+
+def test_who_leaves_while_a_file_waits_keeps_nobody_waiting(studio, photo, monkeypatch):
+    monkeypatch.setattr(saving, "TELL_EVERY_S", 0.05)
+    session, picture = opened(studio, photo)
+
+    async def visit():
+        turn = asyncio.Semaphore(1)
+        await turn.acquire()
+        news = saving.save_in_turn(studio, session, save(picture, "mask"), turn)
+        await anext(news)
+        await news.aclose()
+        turn.release()
+        await asyncio.sleep(0.2)
+        return turn.locked()
+
+    assert asyncio.run(visit()) is False
+    assert studio.models.predictor().asked == []

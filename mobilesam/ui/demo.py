@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ LAUNCH_OPTIONS: dict[str, Any] = {
 }
 
 QUEUE_SIZE = 256  # events of all kinds that wait; one that may not is lost to its visitor
+SAVES_HEARD = 16  # files that are being made or wait and say so; further ones wait unheard
 
 # One event at a time from each page, and the last one is never lost.
 _PAGE_EVENT: dict[str, Any] = {
@@ -112,6 +114,7 @@ def build_demo(
 def _wire(demo: gr.Blocks, canvas: PromptCanvas, session: gr.State, studio: segment.Studio) -> None:
     """Connect the page's events with their handlers."""
     opening = asyncio.Semaphore(1)  # photos that wait for their turn hold no thread
+    making = asyncio.Semaphore(1)  # of files
 
     async def open_picture(
         message: Mapping[str, Any], visited: Session, request: gr.Request
@@ -132,9 +135,14 @@ def _wire(demo: gr.Blocks, canvas: PromptCanvas, session: gr.State, studio: segm
         studio.budget.touch(visited, request.session_hash)
         return gr.update(**segment.answer_prompts(studio, visited, message))
 
-    def save_result(message: Mapping[str, Any], visited: Session, request: gr.Request) -> Any:
+    async def save_result(
+        message: Mapping[str, Any], visited: Session, request: gr.Request
+    ) -> AsyncIterator[Any]:
         studio.budget.touch(visited, request.session_hash)
-        return gr.update(**saving.save_result(studio, visited, message))
+        # closed as soon as the visitor leaves: others wait behind
+        async with aclosing(saving.save_in_turn(studio, visited, message, making)) as told:
+            async for props in told:
+                yield gr.update(**props)
 
     def start_everything(
         message: Mapping[str, Any], visited: Session, request: gr.Request
@@ -156,7 +164,7 @@ def _wire(demo: gr.Blocks, canvas: PromptCanvas, session: gr.State, studio: segm
     canvas.open_picture(open_picture, **{**page, "outputs": [canvas, session]}, queue=False)
     canvas.encode_picture(encode_picture, **page, concurrency_id="encode", concurrency_limit=1)
     canvas.ask_mask(ask_mask, **page, queue=False)
-    canvas.save_result(save_result, **page, concurrency_id="save", concurrency_limit=1)
+    canvas.save_result(save_result, **page, concurrency_id="save", concurrency_limit=SAVES_HEARD)
     canvas.start_everything(
         start_everything,
         **{**page, "trigger_mode": "multiple"},

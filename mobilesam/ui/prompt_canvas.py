@@ -108,7 +108,7 @@ class PromptCanvas(gr.HTML):
             token it answers.
         progress: How far encoding is: picture, state, encode_ms, model.
         answer: Masks for the objects asked about at one `rev`, or why there are none.
-        saved: The file a download asked for.
+        saved: The file a download asked for, or that it will come.
         notice: A sentence about a file that could not be opened.
         models: The models to choose from and the state of the official one's download.
         examples: Example photos: name, title, hint, thumbnail and the objects they open with.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import logging
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from mobilesam.errors import PAGE_LENGTH, sentence
@@ -20,19 +22,69 @@ if TYPE_CHECKING:
 LOGGER = logging.getLogger(__name__)
 
 MAX_PIXELS = 400_000_000  # of all masks of a file together; about as many bytes, alphas again
+TELL_EVERY_S = 2.0  # that a file will come: a page that hears nothing takes its request for lost
 KINDS_OF_ONE = ("mask", "cutout")  # they show the selected object alone
 
 
-def save_result(studio: Studio, session: Session, value: Mapping[str, Any]) -> Props:
+async def save_in_turn(
+    studio: Studio, session: Session, value: Mapping[str, Any], turn: asyncio.Semaphore
+) -> AsyncGenerator[Props, None]:
+    """Make the file asked for when those before it are made, see `save_result`.
+
+    It is of the photo and the embedding that the session has now: while it waits, the visitor may
+    open another photo or choose another model.
+
+    Args:
+        studio: What all visitors share.
+        session: Whose photo it is.
+        value: The page's message.
+        turn: Held while a file is made; those that wait for it hold no thread.
+
+    Yields:
+        `saved`, every `TELL_EVERY_S`: the token with the status "queued" or "making" and a count,
+        since the page takes no notice of a message like the one before; last the outcome.
+    """
+    photo = session.snapshot()._replace(pixels=None)  # of no use here, and large
+    is_begun = False
+
+    async def make() -> Props:
+        nonlocal is_begun
+        async with turn:
+            is_begun = True
+            return await asyncio.to_thread(save_result, studio, session, value, photo)
+
+    making = asyncio.create_task(make())
+    try:
+        for count in itertools.count():
+            await asyncio.wait([making], timeout=TELL_EVERY_S)
+            if making.done():
+                break
+            status = "making" if is_begun else "queued"
+            token = _wanted(value).get("token")
+            yield {"saved": {"token": token, "status": status, "count": count}}
+        yield making.result()
+    finally:
+        if not is_begun:
+            making.cancel()  # the visitor has left
+
+
+def save_result(
+    studio: Studio, session: Session, value: Mapping[str, Any], photo: Snapshot | None = None
+) -> Props:
     """Make the chosen masks at the photo's own size and write the file asked for.
 
     The message's `saving` says all that the file depends on: the page's prompts may have changed
     since, and the file must show what was on the screen.
+
+    Args:
+        studio: What all visitors share.
+        session: Whose photo it is.
+        value: The page's message.
+        photo: The photo as it was when the message came; None for as it is now.
     """
-    wanted = value.get("saving")
-    wanted = wanted if isinstance(wanted, Mapping) else {}
+    wanted = _wanted(value)
     saved: Props = {"token": wanted.get("token"), "kind": wanted.get("kind")}
-    photo = session.snapshot()
+    photo = photo or session.snapshot()
     try:
         outcome, predictor, embedding = find_embedding(studio, photo, wanted)
         if embedding is None:
@@ -47,6 +99,11 @@ def save_result(studio: Studio, session: Session, value: Mapping[str, Any]) -> P
         LOGGER.exception("A result could not be saved")
         return {"saved": saved | {"status": "failed", "text": trouble(error)}}
     return {"saved": saved | {"status": "ok", "file": file, "title": file_name}}
+
+
+def _wanted(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    wanted = value.get("saving")
+    return wanted if isinstance(wanted, Mapping) else {}
 
 
 def _make(

@@ -1,4 +1,4 @@
-"""Files that take long to make: the photo changes meanwhile."""
+"""Files that take long to make: the photo changes meanwhile, others wait."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ def slow(monkeypatch, tmp_path):
         return export(*args, **options)
 
     monkeypatch.setattr(saving, "export", wait_and_export)
+    monkeypatch.setattr(saving, "TELL_EVERY_S", 0.2)
     shelf = ModelShelf("embedded")
     shelf._add("embedded_student")
     demo = build_demo(models=shelf)
@@ -38,9 +39,12 @@ def slow(monkeypatch, tmp_path):
     demo.close()
 
 
-def ready_to_save(visit, slow):
-    """A visitor whose photo has a mask."""
+def ready_to_save(visit, slow, has_clock=False):
+    """A visitor whose photo has a mask, and whose time the test may let pass."""
     demo = visit(slow.url)
+    if has_clock:
+        demo.page.clock.install()
+        demo.reload()
     demo.open_example("coffee.jpg")
     demo.click(300, 200)
     demo.wait_mask()
@@ -146,3 +150,85 @@ def test_a_file_that_waits_for_a_mask_comes_though_the_click_is_undone(visit, sl
         demo.action("undo")
     assert waiting.value.suggested_filename == "coffee-mask.png"
     traffic.let_go()
+
+
+def pass_time(demo, seconds):
+    """Let the page's time pass, with what it hears from the server meanwhile."""
+    for _ in range(seconds // 40):
+        demo.page.clock.fast_forward(40_000)
+        demo.page.wait_for_timeout(1000)
+
+
+def test_a_file_waits_for_others_however_long_they_take(visit, slow):
+    first = ready_to_save(visit, slow, has_clock=True)
+    second = ready_to_save(visit, slow, has_clock=True)
+    save(first, "zip")
+    assert slow.begun.acquire(timeout=30)
+    said = note_said(second)
+    save(second, "mask")
+    second.page.get_by_text("Others first, then Mask…").first.wait_for()
+    assert said() == ["Making Mask…", "Others first, then Mask…"]
+    pass_time(first, 200)
+    pass_time(second, 200)
+    assert (first.notice, second.notice) == ("", "")
+    assert first.page.get_by_text("Making ZIP…").first.is_visible()
+    second.open_example("cat.jpg")  # what waits is of the photo before all the same
+    with first.page.expect_download() as one, second.page.expect_download() as other:
+        slow.may_go_on.set()
+    assert one.value.suggested_filename == "coffee-masks.zip"
+    assert other.value.suggested_filename == "coffee-mask.png"
+    assert second.notice == ""
+
+
+def test_a_file_whose_request_was_lost_is_asked_for_again(visit, slow):
+    demo = ready_to_save(visit, slow, has_clock=True)
+    slow.may_go_on.set()
+    traffic = Traffic(demo)
+    traffic.catch("save_result", drop=True)
+    save(demo, "mask")
+    demo.page.wait_for_timeout(500)
+    traffic.let_go()
+    with demo.page.expect_download():
+        demo.page.clock.fast_forward(61_000)
+    assert demo.notice == ""
+    traffic.catch("save_result", drop=True)
+    save(demo, "mask")
+    for _ in range(2):
+        demo.page.wait_for_timeout(500)
+        assert demo.page.get_by_text("Making Mask…").first.is_visible()
+        demo.page.clock.fast_forward(121_000)
+    assert demo.notice == "The file could not be made; please try again."
+    demo.forgive("503")
+
+
+def test_a_file_asked_for_twice_is_made_once(visit, slow):
+    demo = ready_to_save(visit, slow, has_clock=True)
+    slow.may_go_on.set()
+    traffic = Traffic(demo)
+    traffic.catch("save_result")
+    save(demo, "mask")
+    traffic.wait_caught()
+    demo.page.clock.fast_forward(61_000)  # the second request waits for the first one's answer
+    with demo.page.expect_download():
+        traffic.let_go()
+    for _ in range(40):
+        if traffic.sent["save_result"] == 2:
+            break
+        demo.page.wait_for_timeout(50)
+    assert traffic.sent["save_result"] == 2
+    demo.page.wait_for_timeout(500)
+    assert slow.begun.acquire(timeout=1)
+    assert not slow.begun.acquire(blocking=False)
+
+
+def test_the_file_of_a_visitor_who_has_left_is_not_made(visit, slow):
+    first, second = ready_to_save(visit, slow), ready_to_save(visit, slow)
+    save(first, "mask")
+    assert slow.begun.acquire(timeout=30)
+    save(second, "zip")
+    second.page.get_by_text("Others first, then ZIP…").first.wait_for()
+    second.page.close()
+    first.page.wait_for_timeout(1500)
+    with first.page.expect_download():
+        slow.may_go_on.set()
+    assert not slow.begun.acquire(timeout=1)

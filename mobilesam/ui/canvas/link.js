@@ -298,9 +298,11 @@ function createLink({ props, trigger, upload, watch }, prompts, results, page) {
     whatIsShown: () => (isShown() ? page.saving() : null),
     isReady: () => isReady && !opening?.isSent,
     send: (request) => send("save_result", { saving: { ...request, token: ++counter, picture: picture.id } }),
+    sendAgain: () => send("save_result"),
     lastToken: () => sticky.saving?.token,
     forget() {
       sticky = { ...sticky, saving: null };
+      publish(); // a request sent again may go out only now
     },
   });
   const handlers = {

@@ -68,6 +68,7 @@ function createPanel(parts, view, prompts, page) {
       button.title = masked.length && !any && !isOfOne ? "All objects are hidden" : `Save: ${detail}`;
     }
     parts.saveSize.classList.toggle("ms-making", makingText !== "");
+    parts.saveSize.title = makingText; // the line may be too short for it
     parts.saveSize.textContent = makingText || (view.photo ? `${view.photo.width} × ${view.photo.height}` : "");
     setDisabled(parts.share, !view.photo);
   }

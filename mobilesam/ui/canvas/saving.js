@@ -1,7 +1,8 @@
 // Downloads: the server makes, at the photo's own size, what was on the screen at the click; one
 // file after the other, in the order of the clicks.
 
-const SAVE_WAIT_MS = 60000;
+const SAVE_SILENCE_MS = 60000; // the server says every two seconds that a file will come
+const KEPT_FOR_MS = 60000; // a file while the browser saves it
 const MAX_READINGS = 2; // of the photo again, for one file
 const SAVE_TROUBLE = "The file could not be made; please try again.";
 
@@ -9,26 +10,30 @@ function createSaving(page, link) {
   // { button, request, isSent, readings, left }: the first one is worked at. `left` says since when
   // the page shows something else: { title, why }.
   let jobs = [];
-  let timer = 0;
+  let isQueued = false; // others' files are made before the first one
+  const silence = createRetry(SAVE_SILENCE_MS, 1, () => fail(SAVE_TROUBLE));
 
   function start(button) {
     page.unsay("save");
     jobs.push({ button, request: null, isSent: false, readings: 0, left: null });
     show();
-    if (jobs.length === 1) watchTime();
     go();
   }
 
-  function watchTime() {
-    clearTimeout(timer);
-    if (jobs.length) timer = setTimeout(() => fail(SAVE_TROUBLE), SAVE_WAIT_MS);
+  // A request may get lost. It keeps its token: if it waits on the server, its answer is as good.
+  function listen() {
+    silence.start(() => {
+      link.sendAgain();
+      listen();
+    });
   }
 
   // Say which files are being made; `done` is the job whose file has arrived. A button whose file is
   // of something else can make one of what is shown now.
   function show(done = null) {
     const here = jobs.filter((job) => !job.left).map(({ button }) => button);
-    const making = jobs.length ? `Making ${jobs.map(nameOf).join(", then ")}…` : "";
+    const names = jobs.map(nameOf).join(", then ");
+    const making = names && (isQueued ? `Others first, then ${names}…` : `Making ${names}…`);
     page.savesChanged(here, making, done ? `${nameOf(done)} saved.` : "");
   }
 
@@ -46,7 +51,9 @@ function createSaving(page, link) {
     const [current] = jobs;
     if (!current.request || current.left || !link.isReady() || (current.isSent && !again)) return;
     current.isSent = true;
+    silence.stop();
     link.send(current.request);
+    listen();
   }
 
   // Only some are still to be made; `done`: the one whose file has arrived.
@@ -55,7 +62,8 @@ function createSaving(page, link) {
     jobs = jobs.filter(isKept);
     if (jobs[0] !== current) {
       link.forget();
-      watchTime();
+      silence.stop();
+      isQueued = false;
     }
     show(done);
     go();
@@ -92,7 +100,13 @@ function createSaving(page, link) {
   function onSaved(saved) {
     const [current] = jobs;
     if (!current || !saved || saved.token !== link.lastToken()) return;
-    if (saved.status === "ok") {
+    silence.stop();
+    if (saved.status === "queued" || saved.status === "making") {
+      listen();
+      if (isQueued === (saved.status === "queued")) return;
+      isQueued = !isQueued;
+      show();
+    } else if (saved.status === "ok") {
       download(saved.file.url, saved.title);
       endFirst(current);
     } else if (saved.text) fail(saved.text);
@@ -114,7 +128,7 @@ function createSaving(page, link) {
       const answer = await fetch(url).catch(() => ({ ok: false }));
       if (!answer.ok) return page.say(SAVE_TROUBLE, "save");
       href = URL.createObjectURL(await answer.blob());
-      setTimeout(() => URL.revokeObjectURL(href), SAVE_WAIT_MS);
+      setTimeout(() => URL.revokeObjectURL(href), KEPT_FOR_MS);
     }
     const anchor = make("a", { href, download: name, hidden: true });
     document.body.append(anchor);
