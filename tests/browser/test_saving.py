@@ -1,23 +1,49 @@
-"""Files that take long to make: the photo changes meanwhile, others wait."""
+"""Files that take long to make or cannot be made at once: what the visitor does meanwhile."""
 
 from __future__ import annotations
 
+import os
 import threading
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from tests.browser.demo_server import free_port
+from tests.browser.demo_page import LOST, iou
+from tests.browser.demo_server import Server, free_port
 from tests.browser.pictures import phone_photo
 from tests.browser.test_trouble import Traffic
 
 
 @pytest.fixture
-def slow(monkeypatch, tmp_path):
-    """A demo with two models, served by this process, that makes no file before it may."""
+def launch(monkeypatch, tmp_path):
+    """Serve a demo from this process; returns its address."""
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
-    from mobilesam.ui import LAUNCH_OPTIONS, build_demo, saving
+    from mobilesam.ui import LAUNCH_OPTIONS, build_demo
     from mobilesam.ui.models import ModelShelf
+
+    demos = []
+
+    def serve(*more_models, **options):
+        shelf = ModelShelf("embedded")
+        for name in more_models:
+            shelf._add(name)
+        demos.append(build_demo(models=shelf, **options))
+        _, url, _ = demos[-1].launch(
+            server_port=free_port(), prevent_thread_lock=True, quiet=True, **LAUNCH_OPTIONS
+        )
+        return url.rstrip("/")
+
+    yield serve
+    for demo in demos:
+        demo.close()
+
+
+@pytest.fixture
+def slow(monkeypatch, launch):
+    """A demo with two models that makes no file before it may."""
+    from mobilesam.ui import saving
 
     begun, may_go_on, export = threading.Semaphore(0), threading.Event(), saving.export
 
@@ -28,15 +54,8 @@ def slow(monkeypatch, tmp_path):
 
     monkeypatch.setattr(saving, "export", wait_and_export)
     monkeypatch.setattr(saving, "TELL_EVERY_S", 0.2)
-    shelf = ModelShelf("embedded")
-    shelf._add("embedded_student")
-    demo = build_demo(models=shelf)
-    _, url, _ = demo.launch(
-        server_port=free_port(), prevent_thread_lock=True, quiet=True, **LAUNCH_OPTIONS
-    )
-    yield SimpleNamespace(url=url.rstrip("/"), begun=begun, may_go_on=may_go_on)
+    yield SimpleNamespace(url=launch("embedded_student"), begun=begun, may_go_on=may_go_on)
     may_go_on.set()
-    demo.close()
 
 
 def ready_to_save(visit, slow, has_clock=False):
@@ -232,3 +251,58 @@ def test_the_file_of_a_visitor_who_has_left_is_not_made(visit, slow):
     with first.page.expect_download():
         slow.may_go_on.set()
     assert not slow.begun.acquire(timeout=1)
+
+
+def test_a_save_reads_the_photo_again_after_that_failed(visit, launch):
+    url = launch(budget_bytes=1)  # each visitor's embedding goes with the next one's request
+    demo = visit(url)
+    demo.page.clock.install()
+    demo.reload()
+    demo.open_example("coffee.jpg")
+    demo.click(300, 200)
+    demo.wait_mask()
+    visit(url).open_example("cat.jpg")
+    traffic = Traffic(demo)
+    traffic.catch("encode_picture", drop=True)
+    demo.click(60, 350)
+    for _ in range(8):
+        demo.page.wait_for_timeout(200)
+        demo.page.clock.fast_forward(130_000)
+        if demo.data("state") == "failed":
+            break
+    assert "does not answer" in demo.notice
+    traffic.let_go()
+    with demo.page.expect_download() as waiting:
+        save(demo, "mask")
+    assert demo.notice == ""
+    with Image.open(waiting.value.path()) as picture:
+        expected = np.asarray(picture) == 255
+    demo.wait_mask()
+    assert demo.points == [[300, 200, 1], [60, 350, 1]]
+    assert iou(demo.saved_mask(), expected) == 1
+    demo.forgive("503")  # what was dropped
+
+
+@pytest.mark.skipif("MOBILESAM_DEMO_URL" in os.environ, reason="starts a server of its own")
+def test_a_save_opens_a_photo_again_whose_file_was_missing(visit, tmp_path):
+    path, elsewhere = tmp_path / "photo.jpg", tmp_path / "elsewhere.jpg"
+    _, center = phone_photo(path)
+    server = Server(tmp_path)
+    try:
+        demo = visit(server.url)
+        demo.open_file(path)
+        demo.click(*center)
+        demo.wait_mask()
+        server.stop()
+        path.rename(elsewhere)
+        server = Server(tmp_path, server.port)
+        demo.click(100, 100)
+        demo.page.wait_for_selector(".ms[data-state=failed]")
+        assert "no longer on the server" in demo.notice
+        elsewhere.rename(path)
+        with demo.page.expect_download() as waiting:
+            save(demo, "mask")
+        assert waiting.value.suggested_filename == "photo-mask.png"
+        demo.forgive(LOST)
+    finally:
+        server.stop()

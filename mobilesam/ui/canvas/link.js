@@ -169,6 +169,7 @@ function createLink({ props, trigger, upload, watch }, prompts, results, page) {
     if (!picture || opening) return;
     recoveries += 1;
     if (recoveries <= 2) return open(picture.source, true);
+    recoveries = 0; // the next attempt may fare better
     isReady = false;
     failEncoding("This photo is no longer on the server; please open it again.");
   }

@@ -18,6 +18,9 @@ function createSaving(page, link) {
     jobs.push({ button, request: null, isSent: false, readings: 0, left: null });
     show();
     go();
+    if (page.state !== "failed") return;
+    page.unsay("ask"); // that it failed
+    link.encode();
   }
 
   // A request may get lost. It keeps its token: if it waits on the server, its answer is as good.
