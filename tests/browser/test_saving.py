@@ -13,7 +13,13 @@ from PIL import Image
 from tests.browser.demo_page import LOST, iou
 from tests.browser.demo_server import Server, free_port
 from tests.browser.pictures import phone_photo
-from tests.browser.test_trouble import Traffic
+from tests.browser.traffic import Traffic
+
+
+@pytest.fixture
+def coffee(demo):
+    demo.open_example("coffee.jpg")
+    return demo
 
 
 @pytest.fixture
@@ -306,3 +312,78 @@ def test_a_save_opens_a_photo_again_whose_file_was_missing(visit, tmp_path):
         demo.forgive(LOST)
     finally:
         server.stop()
+
+
+def test_a_download_is_what_was_on_the_screen(coffee):
+    coffee.click(300, 200)
+    coffee.wait_mask()
+    expected = coffee.saved_mask()
+    traffic = Traffic(coffee)
+    traffic.catch("save_result")
+    with coffee.page.expect_download() as waiting:
+        coffee.page.locator(".ms-save[data-save=mask]").click()
+        traffic.wait_caught()
+        coffee.click(60, 350)
+        coffee.click(520, 60)
+        coffee.wait_mask()
+        traffic.let_go()
+    with Image.open(waiting.value.path()) as picture:
+        assert iou(np.asarray(picture) == 255, expected) == 1
+    coffee.click(100, 100)
+    coffee.wait_mask()
+    assert traffic.sent["save_result"] == 1  # the clicks meanwhile did not ask for it again
+    assert iou(coffee.saved_mask(), expected) < 1
+
+
+def test_two_downloads_are_made_one_after_the_other(coffee):
+    page = coffee.page
+    coffee.click(300, 200)
+    coffee.wait_mask()
+    expected = coffee.saved_mask()
+    page.evaluate(
+        """() => {
+          const live = document.querySelector(".ms > .ms-hidden[role=status]");
+          window.said = [];
+          new MutationObserver(() => said.push(live.textContent.trim()))
+            .observe(live, { childList: true, characterData: true, subtree: true });
+        }"""
+    )
+    traffic = Traffic(coffee)
+    traffic.catch("save_result")
+    arrived = []
+    page.on("download", lambda one: arrived.append(one))
+    page.get_by_label("Save ZIP").click()
+    traffic.wait_caught()
+    page.get_by_label("Save Mask").click()
+    assert page.get_by_text("Making ZIP, then Mask…").first.is_visible()
+    coffee.click(60, 350)  # is in neither
+    coffee.wait_mask()
+    with page.expect_download(lambda one: one.suggested_filename.endswith(".png")):
+        traffic.let_go()
+    assert [one.suggested_filename for one in arrived] == ["coffee-masks.zip", "coffee-mask.png"]
+    with Image.open(arrived[1].path()) as picture:
+        assert iou(np.asarray(picture) == 255, expected) == 1
+    said = [text for text in page.evaluate("() => said") if "saved" in text or "Making" in text]
+    assert said == [
+        "Making ZIP…",
+        "Making ZIP, then Mask…",
+        "ZIP saved. Making Mask…",
+        "Mask saved.",
+    ]
+    assert page.get_by_text("600 × 400").is_visible()
+
+
+def test_a_download_waits_for_the_mask_under_way(coffee):
+    coffee.click(300, 200)
+    coffee.wait_mask()
+    traffic = Traffic(coffee)
+    traffic.catch("ask_mask")
+    coffee.click(60, 350)
+    traffic.wait_caught()
+    button = coffee.page.locator(".ms-save[data-save=mask]")
+    with coffee.page.expect_download() as waiting:
+        button.click()
+        assert button.get_attribute("aria-busy") == "true"
+        traffic.let_go()
+    with Image.open(waiting.value.path()) as picture:
+        assert iou(np.asarray(picture) == 255, coffee.saved_mask()) == 1

@@ -4,138 +4,20 @@ from __future__ import annotations
 
 import base64
 import copy
-import json
 import re
-from collections import Counter
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from mobilesam import load_model
-from tests.browser.demo_page import iou
 from tests.browser.demo_server import free_port
 from tests.browser.pictures import phone_photo
+from tests.browser.traffic import Traffic
 
 
 @pytest.fixture
 def coffee(demo):
     demo.open_example("coffee.jpg")
     return demo
-
-
-class Traffic:
-    """Holds back the page's requests of one event, or has them come to nothing."""
-
-    def __init__(self, demo) -> None:
-        self.demo, self.held, self.wanted = demo, [], ""
-        self.sent: Counter[str] = Counter()  # since the first `catch`
-        components = demo.page.evaluate("window.gradio_config.dependencies")
-        self.events = {e["id"]: e["targets"][0][1] for e in components if e["targets"]}
-
-    def catch(self, event: str, drop: bool = False) -> None:
-        self.wanted = event
-
-        def decide(route) -> None:
-            name = self.events.get(json.loads(route.request.post_data)["fn_index"], "")
-            self.sent[name] += 1
-            if name != self.wanted:
-                route.continue_()
-            elif drop:
-                route.fulfill(status=503, json={"detail": "busy", "error": None})
-            else:
-                self.held.append(route)
-
-        for address in ("**/run/predict*", "**/queue/join*"):
-            self.demo.page.route(address, decide)
-
-    def wait_caught(self) -> None:
-        for _ in range(300):
-            if self.held:
-                return
-            self.demo.page.wait_for_timeout(50)
-        raise AssertionError(f"the page sent no {self.wanted}")
-
-    def let_go(self) -> None:
-        self.wanted = ""
-        for route in self.held:
-            route.continue_()
-        self.held.clear()
-
-
-def test_a_download_is_what_was_on_the_screen(coffee):
-    coffee.click(300, 200)
-    coffee.wait_mask()
-    expected = coffee.saved_mask()
-    traffic = Traffic(coffee)
-    traffic.catch("save_result")
-    with coffee.page.expect_download() as waiting:
-        coffee.page.locator(".ms-save[data-save=mask]").click()
-        traffic.wait_caught()
-        coffee.click(60, 350)
-        coffee.click(520, 60)
-        coffee.wait_mask()
-        traffic.let_go()
-    with Image.open(waiting.value.path()) as picture:
-        assert iou(np.asarray(picture) == 255, expected) == 1
-    coffee.click(100, 100)
-    coffee.wait_mask()
-    assert traffic.sent["save_result"] == 1  # the clicks meanwhile did not ask for it again
-    assert iou(coffee.saved_mask(), expected) < 1
-
-
-def test_two_downloads_are_made_one_after_the_other(coffee):
-    page = coffee.page
-    coffee.click(300, 200)
-    coffee.wait_mask()
-    expected = coffee.saved_mask()
-    page.evaluate(
-        """() => {
-          const live = document.querySelector(".ms > .ms-hidden[role=status]");
-          window.said = [];
-          new MutationObserver(() => said.push(live.textContent.trim()))
-            .observe(live, { childList: true, characterData: true, subtree: true });
-        }"""
-    )
-    traffic = Traffic(coffee)
-    traffic.catch("save_result")
-    arrived = []
-    page.on("download", lambda one: arrived.append(one))
-    page.get_by_label("Save ZIP").click()
-    traffic.wait_caught()
-    page.get_by_label("Save Mask").click()
-    assert page.get_by_text("Making ZIP, then Mask…").first.is_visible()
-    coffee.click(60, 350)  # is in neither
-    coffee.wait_mask()
-    with page.expect_download(lambda one: one.suggested_filename.endswith(".png")):
-        traffic.let_go()
-    assert [one.suggested_filename for one in arrived] == ["coffee-masks.zip", "coffee-mask.png"]
-    with Image.open(arrived[1].path()) as picture:
-        assert iou(np.asarray(picture) == 255, expected) == 1
-    said = [text for text in page.evaluate("() => said") if "saved" in text or "Making" in text]
-    assert said == [
-        "Making ZIP…",
-        "Making ZIP, then Mask…",
-        "ZIP saved. Making Mask…",
-        "Mask saved.",
-    ]
-    assert page.get_by_text("600 × 400").is_visible()
-
-
-def test_a_download_waits_for_the_mask_under_way(coffee):
-    coffee.click(300, 200)
-    coffee.wait_mask()
-    traffic = Traffic(coffee)
-    traffic.catch("ask_mask")
-    coffee.click(60, 350)
-    traffic.wait_caught()
-    button = coffee.page.locator(".ms-save[data-save=mask]")
-    with coffee.page.expect_download() as waiting:
-        button.click()
-        assert button.get_attribute("aria-busy") == "true"
-        traffic.let_go()
-    with Image.open(waiting.value.path()) as picture:
-        assert iou(np.asarray(picture) == 255, coffee.saved_mask()) == 1
 
 
 def test_a_click_goes_on_after_the_server_was_silent_while_encoding(demo):

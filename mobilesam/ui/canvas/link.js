@@ -85,7 +85,9 @@ function createLink({ props, trigger, upload, watch }, prompts, results, page) {
     if (source.file) {
       page.setBusy("Uploading…");
       try {
-        extra.image = await uploaded(await page.readable(source.file), token);
+        const file = await page.readable(source.file);
+        if (opening?.token !== token) return;
+        extra.image = await uploaded(file, token);
       } catch (error) {
         if (opening?.token === token) failOpening(uploadTrouble(source.file, error));
         return;
