@@ -129,8 +129,8 @@ def test_interior_clicks_are_deep_in_large_masks_and_in_small_ones() -> None:
     for side in (6, 20, 60, 100):
         mask = torch.zeros(120, 160)
         mask[10 : 10 + side, 20 : 20 + side] = 1
-        numbers = numbers_for(2000, POINT_NUMBERS)
-        targets = mask.expand(2000, -1, -1)
+        numbers = numbers_for(500, POINT_NUMBERS)
+        targets = mask.expand(500, -1, -1)
         far = []
         for share in (0.0, 1.0):
             coords, _ = point_prompts(targets, numbers, interior_share=share)
@@ -138,7 +138,7 @@ def test_interior_clicks_are_deep_in_large_masks_and_in_small_ones() -> None:
             assert ((within > 0) & (within < side)).all()
             depths = torch.minimum(within, side - within).amin(1) / (side / 2)
             far.append(depths.mean().item())
-        assert far[0] == pytest.approx(1 / 3, abs=0.02)
+        assert far[0] == pytest.approx(1 / 3, abs=0.04)
         assert far[1] > 0.53, side
 
 

@@ -3,8 +3,10 @@
 function tellObject(objects, line) {
   const rows = [...objects.querySelectorAll(".ms-object")];
   const number = rows.findIndex((row) => row.dataset.selected === "true") + 1;
-  const name = rows[number - 1]?.querySelector(".ms-object-name")?.textContent;
-  if (!name) line.textContent = "No object is selected yet: click on the photo.";
+  const row = rows[number - 1];
+  const name = row?.querySelector(".ms-object-name")?.textContent;
+  if (row && !name) return; // it is being renamed
+  if (!row) line.textContent = "No object is selected yet: click on the photo.";
   else if (rows.length === 1) line.textContent = `To be compared: ${name}.`;
   else {
     const keys = matchMedia("(pointer: coarse)").matches ? "" : "[ and ] on the photo, N for a new one, or ";
@@ -23,7 +25,7 @@ function attachSubject(page, line, sides) {
   const tellBoth = [() => tellObject(objects, line), () => tellPhoto(page, sides)];
   for (const tell of tellBoth) tell();
   const [object, photo] = tellBoth.map((tell) => new MutationObserver(tell));
-  object.observe(objects, { childList: true });
+  object.observe(objects, { childList: true, subtree: true, attributeFilter: ["data-selected"] });
   photo.observe(page, { attributeFilter: ["data-content"] });
   photo.observe(sides, { childList: true, subtree: true });
 }
