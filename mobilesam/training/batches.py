@@ -19,8 +19,9 @@ from mobilesam.transforms import LOW_RES_STRIDE
 
 MAX_DRAWS = 10_000  # photos for one place in a batch
 TRIED = 100  # photos of an aspect ratio that is never used if nothing can be made of any of them
-FEWEST_BATCHES = 16  # that photos of one aspect ratio must fill, or they join the nearest one:
-# a GPU compiles a TinyViT's kernels anew for each shape, 4.4 s on an H200
+# Photos of one aspect ratio must fill so many, or they join the nearest one: a GPU compiles a
+# TinyViT's kernels anew for each shape, 4.4 s on an H200.
+FEWEST_BATCHES = 16
 
 
 @dataclass

@@ -6,6 +6,7 @@ import io
 import json
 import re
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -61,6 +62,31 @@ class DemoPage:
         """Forget errors that hold a pattern, which the test has brought about itself."""
         later = self.errors[since:]
         self.errors[since:] = [error for error in later if not re.search(pattern, error)]
+
+    def slow_uploads(self, bytes_per_second: float) -> Callable[[], None]:
+        """Let the page send no faster; returns what ends that."""
+        session = self.page.context.new_cdp_session(self.page)
+        session.send("Network.enable")
+
+        def limit(throughput: float) -> None:
+            limits = {"offline": False, "latency": 0, "downloadThroughput": -1}
+            limits["uploadThroughput"] = throughput
+            session.send("Network.emulateNetworkConditions", limits)
+
+        limit(bytes_per_second)
+        return lambda: limit(-1)
+
+    def listen(self) -> Callable[[], list[str]]:
+        """Note what is said to screen readers from now on; returns what gives it."""
+        self.page.evaluate(
+            """() => {
+              const live = document.querySelector(".ms > .ms-hidden[role=status]");
+              window.said = [];
+              new MutationObserver(() => said.push(live.textContent.trim()))
+                .observe(live, { childList: true, characterData: true, subtree: true });
+            }"""
+        )
+        return lambda: self.page.evaluate("() => said")
 
     def clear_objects(self) -> None:
         """Delete the objects that an example opens with; nothing can be undone then."""

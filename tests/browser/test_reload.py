@@ -244,20 +244,6 @@ def test_a_click_while_the_server_is_away_is_not_lost(visit, photo, tmp_path):
         server.stop()
 
 
-def slow_uploads(demo):
-    """Slow the page's uploads down; returns what ends that."""
-    session = demo.page.context.new_cdp_session(demo.page)
-    session.send("Network.enable")
-
-    def limit(bytes_per_second):
-        limits = {"offline": False, "latency": 0, "downloadThroughput": -1}
-        limits["uploadThroughput"] = bytes_per_second
-        session.send("Network.emulateNetworkConditions", limits)
-
-    limit(1000)
-    return lambda: limit(-1)
-
-
 @pytest.fixture
 def twin(tmp_path):
     """Another photo of the same size in pixels as `photo`."""
@@ -269,7 +255,7 @@ def twin(tmp_path):
 @pytest.mark.parametrize("other", ["an example", "a file"])
 def test_a_photo_on_its_way_back_is_set_aside_for_another(demo, photo, twin, other):
     objects, mask = own_work(demo, photo)
-    hurry = slow_uploads(demo)
+    hurry = demo.slow_uploads(1000)
     demo.page.reload()
     demo.page.get_by_text("Uploading…").first.wait_for()
     hurry()

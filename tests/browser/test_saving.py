@@ -84,19 +84,6 @@ def save(demo, kind):
     demo.page.locator(f".ms-save[data-save={kind}]").click()
 
 
-def note_said(demo):
-    """Listen to what is said to screen readers from now on; returns what gives it."""
-    demo.page.evaluate(
-        """() => {
-          const live = document.querySelector(".ms > .ms-hidden[role=status]");
-          window.said = [];
-          new MutationObserver(() => said.push(live.textContent.trim()))
-            .observe(live, { childList: true, characterData: true, subtree: true });
-        }"""
-    )
-    return lambda: demo.page.evaluate("() => said")
-
-
 def open_cat(demo):
     demo.open_example("cat.jpg")
 
@@ -123,7 +110,7 @@ def test_a_file_being_made_comes_though_the_page_shows_something_else(visit, slo
     demo.wait_mask()
     save(demo, "zip")  # of what is shown now
     assert demo.page.get_by_text("Making ZIP of coffee.jpg, then ZIP…").first.is_visible()
-    said = note_said(demo)
+    said = demo.listen()
     arrived = []
     demo.page.on("download", lambda one: arrived.append(one.suggested_filename))
     with demo.page.expect_event("download", lambda _: len(arrived) == 2):
@@ -193,7 +180,7 @@ def test_a_file_waits_for_others_however_long_they_take(visit, slow):
     second = ready_to_save(visit, slow, has_clock=True)
     save(first, "zip")
     assert slow.begun.acquire(timeout=30)
-    said = note_said(second)
+    said = second.listen()
     save(second, "mask")
     second.page.get_by_text("Others first, then Mask…").first.wait_for()
     assert said() == ["Making Mask…", "Others first, then Mask…"]
@@ -309,7 +296,7 @@ def test_a_save_opens_a_photo_again_whose_file_was_missing(visit, tmp_path):
         server = Server(tmp_path, server.port)
         demo.click(100, 100)
         demo.page.wait_for_selector(".ms[data-state=failed]")
-        assert demo.notice
+        assert "no longer on the server" in demo.notice
         elsewhere.rename(path)
         with demo.page.expect_download() as waiting:
             save(demo, "mask")
@@ -345,14 +332,7 @@ def test_two_downloads_are_made_one_after_the_other(coffee):
     coffee.click(300, 200)
     coffee.wait_mask()
     expected = coffee.saved_mask()
-    page.evaluate(
-        """() => {
-          const live = document.querySelector(".ms > .ms-hidden[role=status]");
-          window.said = [];
-          new MutationObserver(() => said.push(live.textContent.trim()))
-            .observe(live, { childList: true, characterData: true, subtree: true });
-        }"""
-    )
+    heard = coffee.listen()
     traffic = Traffic(coffee)
     traffic.catch("save_result")
     arrived = []
@@ -368,7 +348,7 @@ def test_two_downloads_are_made_one_after_the_other(coffee):
     assert [one.suggested_filename for one in arrived] == ["coffee-masks.zip", "coffee-mask.png"]
     with Image.open(arrived[1].path()) as picture:
         assert iou(np.asarray(picture) == 255, expected) == 1
-    said = [text for text in page.evaluate("() => said") if "saved" in text or "Making" in text]
+    said = [text for text in heard() if "saved" in text or "Making" in text]
     assert said == [
         "Making ZIP…",
         "Making ZIP, then Mask…",

@@ -182,10 +182,11 @@ const page = {
     this.announce("The photo is ready. Click on it.");
     everything.photoReady();
   },
-  // Another one could not be opened.
+  // A photo could not be opened.
   openingFailed: () => keeping.stays(),
   // A photo's file, or this browser's copy where it was moved or changed since it was chosen.
   readable: (file) => keeping.readable(file),
+  // The one before is ready still.
   photoStays: () => everything.photoReady(),
   notEncoded: () => everything.photoFailed(),
   // Masks for revision `rev` are under way; null: none are.

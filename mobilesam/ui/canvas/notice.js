@@ -5,15 +5,13 @@ function createNotice(parts) {
 
   // Over the photo, or at the top of the screen where the photo's upper edge is out of sight.
   async function place() {
-    const settle = (above, below) => {
+    const settle = (seen) => {
       const { top } = notice.parentElement.getBoundingClientRect();
-      notice.classList.toggle("ms-afar", top <= above - 20 || top >= below - 80);
+      notice.classList.toggle("ms-afar", top <= seen.top - 20 || top >= seen.bottom - 80);
     };
-    settle(0, innerHeight);
-    if (!isInTallFrame()) return;
-    const { top, bottom } = await seenPart();
-    notice.style.setProperty("--ms-seen-top", `${Math.round(top)}px`);
-    settle(top, bottom);
+    settle({ top: 0, bottom: innerHeight });
+    const seen = await noteSeenTop(notice);
+    if (seen) settle(seen);
   }
 
   // `kind` (open, ask, limit, save, share, link, aside, offline) says what it is about: an answer of

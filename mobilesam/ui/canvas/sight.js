@@ -48,9 +48,11 @@ async function bringIntoSight(element, start) {
   window.parentIFrame.scrollToOffset(0, start.getBoundingClientRect().top);
 }
 
-// Tell CSS by `--ms-seen-top` where what is seen begins, for what stands at the top of the screen.
+// Tell CSS by `--ms-seen-top` where what is seen begins, for what stands at the top of the screen. Returns
+// what is seen, or null where the window tells.
 async function noteSeenTop(element) {
-  if (!isInTallFrame()) return;
-  const { top } = await seenPart();
-  element.style.setProperty("--ms-seen-top", `${Math.round(top)}px`);
+  if (!isInTallFrame()) return null;
+  const seen = await seenPart();
+  element.style.setProperty("--ms-seen-top", `${Math.round(seen.top)}px`);
+  return seen;
 }
