@@ -162,8 +162,8 @@ def test_events_are_wired_as_measured(demo):
     wired = {fn.targets[0][1]: fn for fn in demo.fns.values() if fn.targets}
     assert set(EVENTS) < set(wired)
     for name in EVENTS:
-        is_search = name in ("start_everything", "stop_everything")
-        assert wired[name].trigger_mode == ("multiple" if is_search else "always_last"), name
+        waits_for_none = name in ("start_everything", "stop_everything", "listen")
+        assert wired[name].trigger_mode == ("multiple" if waits_for_none else "always_last"), name
         assert wired[name].show_progress == "hidden", name
         assert wired[name].api_visibility == "private", name
     assert not wired["ask_mask"].queue
@@ -173,6 +173,10 @@ def test_events_are_wired_as_measured(demo):
     assert wired["encode_picture"].concurrency_id == "encode"
     assert wired["start_everything"].concurrency_limit == 1
     assert not wired["stop_everything"].queue
+    assert wired["listen"].queue
+    assert wired["listen"].concurrency_limit is None
+    loads = [fn for fn in demo.fns.values() if fn.targets and fn.targets[0][1] == "load" and fn.fn]
+    assert not any(fn.queue for fn in loads)  # the first photo is sent as they end
     assert "unload" in wired
 
 

@@ -157,6 +157,9 @@ def _wire(demo: gr.Blocks, canvas: PromptCanvas, session: gr.State, studio: segm
     def ask_models() -> Any:
         return gr.update(models=studio.models.status())
 
+    def listen() -> None:
+        """Do nothing: with an event in the queue the page hears what it has missed."""
+
     def leave(request: gr.Request) -> None:
         studio.budget.release_visitor(request.session_hash)
 
@@ -173,5 +176,8 @@ def _wire(demo: gr.Blocks, canvas: PromptCanvas, session: gr.State, studio: segm
     )
     canvas.stop_everything(stop_everything, **{**page, "trigger_mode": "multiple"}, queue=False)
     canvas.ask_models(ask_models, inputs=None, outputs=canvas, **_PAGE_EVENT, queue=False)
-    demo.load(ask_models, outputs=canvas, show_progress="hidden", api_visibility="private")
+    canvas.listen(
+        listen, None, None, **{**_PAGE_EVENT, "trigger_mode": "multiple"}, concurrency_limit=None
+    )
+    demo.load(ask_models, None, canvas, **_PAGE_EVENT, queue=False)
     demo.unload(leave)

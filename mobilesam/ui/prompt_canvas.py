@@ -39,6 +39,7 @@ SCRIPTS = (
     "camera.js",
     "saving.js",
     "server.js",
+    "waits.js",
     "link.js",
     "files.js",
     "hint.js",
@@ -65,6 +66,7 @@ EVENTS = (
     "ask_models",
     "start_everything",
     "stop_everything",
+    "listen",
 )
 SCHEMA = {"type": "object", "description": "Prompts for the photo the page shows."}
 

@@ -6,11 +6,12 @@ from tests.browser.demo_page import DemoPage
 
 
 class EverythingTab:
-    """The tab of one visitor's page."""
+    """The tab of one visitor's page; without an example for the photo that it shows."""
 
-    def __init__(self, demo: DemoPage, example: str) -> None:
+    def __init__(self, demo: DemoPage, example: str = "") -> None:
         self.demo, self.page = demo, demo.page
-        demo.open_example(example)
+        if example:
+            demo.open_example(example)
         self.show()
 
     def show(self, name: str = "everything") -> None:

@@ -75,6 +75,7 @@ function createEverything(parts, view, prompts, page, link) {
   }
 
   function stopWaiting() {
+    link.heard("start_everything");
     turn.stop();
     silence.stop();
   }

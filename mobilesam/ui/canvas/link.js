@@ -6,28 +6,8 @@ const OPEN_WAIT_MS = 20000; // a large photo on a busy machine
 const ENCODE_WAIT_MS = 60000; // others may be before us
 const OBJECTS_AT_ONCE = 6; // the others are asked about when these are painted
 const QUEUE_WAIT_MS = 1500; // then the visitor is told that others are
+const QUEUED = new Set(["encode_picture", "save_result", "start_everything"]); // of which others may be first
 const SILENCE = "The server does not answer. Your points are kept; click again to retry.";
-
-// Send a request again when it stays unanswered, each time later, and give up in the end.
-function createRetry(wait, limit, onGiveUp) {
-  let timer = 0;
-  let retries = 0;
-  return {
-    start(resend) {
-      clearTimeout(timer);
-      timer = setTimeout(() => {
-        retries += 1;
-        if (retries <= limit) return resend();
-        retries = 0;
-        onGiveUp();
-      }, wait * (retries + 1));
-    },
-    stop() {
-      clearTimeout(timer);
-      retries = 0;
-    },
-  };
-}
 
 function createLink({ props, trigger, upload, watch }, prompts, results, page) {
   // Counters name requests; `sticky` rides along until answered, since Gradio reads the value when
@@ -50,11 +30,13 @@ function createLink({ props, trigger, upload, watch }, prompts, results, page) {
   const opens = createRetry(OPEN_WAIT_MS, 3, () => failOpening("The server does not answer; please open the photo again.", true));
   const encodes = createRetry(ENCODE_WAIT_MS, 1, () => failEncoding(SILENCE));
   const asks = createRetry(ANSWER_WAIT_MS, 3, () => failAsking(SILENCE));
+  const hearing = createHearing(trigger);
 
   function send(event, extra = {}) {
     sticky = { ...sticky, ...extra };
     props.value = { ...page.message(), rev, picture: picture?.id ?? null, image: null, ...sticky };
     trigger(event);
+    if (QUEUED.has(event)) hearing.start(event);
   }
 
   // Let Python's other events see the objects as they are, without one of our own.
@@ -191,6 +173,7 @@ function createLink({ props, trigger, upload, watch }, prompts, results, page) {
   }
 
   function failEncoding(text) {
+    hearing.stop("encode_picture");
     clearTimeout(queueTimer);
     page.setBusy("");
     page.setState("failed"); // the next click tries again
@@ -201,7 +184,9 @@ function createLink({ props, trigger, upload, watch }, prompts, results, page) {
   }
 
   function onProgress(progress) {
-    if (!progress || progress.encoding !== encodeToken || opening?.isSent) return;
+    if (progress?.encoding !== encodeToken) return;
+    hearing.stop("encode_picture");
+    if (opening?.isSent) return;
     clearTimeout(queueTimer);
     if (progress.state === "encoding") return page.setBusy("Reading the photo…");
     encodes.stop();
@@ -303,7 +288,9 @@ function createLink({ props, trigger, upload, watch }, prompts, results, page) {
     send: (request) => send("save_result", { saving: { ...request, token: ++counter, picture: picture.id } }),
     sendAgain: () => send("save_result"),
     lastToken: () => sticky.saving?.token,
+    heard: () => hearing.stop("save_result"),
     forget() {
+      hearing.stop("save_result");
       sticky = { ...sticky, saving: null };
       publish(); // a request sent again may go out only now
     },
@@ -334,6 +321,7 @@ function createLink({ props, trigger, upload, watch }, prompts, results, page) {
     nothingToAsk,
     publish,
     request: send,
+    heard: hearing.stop,
     encode,
     recover,
     changeModel,

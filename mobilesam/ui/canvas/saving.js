@@ -104,6 +104,7 @@ function createSaving(page, link) {
     const [current] = jobs;
     if (!current || !saved || saved.token !== link.lastToken()) return;
     silence.stop();
+    link.heard();
     if (saved.status === "queued" || saved.status === "making") {
       listen();
       if (isQueued === (saved.status === "queued")) return;

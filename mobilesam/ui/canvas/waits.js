@@ -1,0 +1,43 @@
+// What is done while an answer of the server does not come.
+
+const HEARING_MS = 3000; // so long without a word
+
+// Send a request again when it stays unanswered, each time later, and give up in the end.
+function createRetry(wait, limit, onGiveUp) {
+  let timer = 0;
+  let retries = 0;
+  return {
+    start(resend) {
+      clearTimeout(timer);
+      timer = setTimeout(() => {
+        retries += 1;
+        if (retries <= limit) return resend();
+        retries = 0;
+        onGiveUp();
+      }, wait * (retries + 1));
+    },
+    stop() {
+      clearTimeout(timer);
+      retries = 0;
+    },
+  };
+}
+
+// Gradio's script listens to the server while one of its events is in the queue. One that it sends just
+// as the one before ends is not listened to, and those of its kind that follow wait for it. With the
+// next event of the queue it listens again, and hears what was said meanwhile.
+function createHearing(trigger) {
+  const timers = new Map(); // of events of which nothing is heard yet
+
+  function stop(event) {
+    clearInterval(timers.get(event));
+    timers.delete(event);
+  }
+
+  function start(event) {
+    stop(event);
+    timers.set(event, setInterval(() => navigator.onLine && trigger("listen"), HEARING_MS));
+  }
+
+  return { start, stop };
+}
