@@ -40,6 +40,20 @@ def test_a_rotated_phone_photo_has_its_mask_where_clicked(demo, tmp_path):
     assert iou(mask, result.mask(result.best)) >= 0.999
 
 
+def test_the_photo_is_sharp_on_another_screen_with_more_pixels(demo):
+    size = "width: 600px !important; height: 400px !important"  # so nothing else draws it again
+    demo.page.add_style_tag(content=f".ms-stage {{ {size} }}")
+    width = "document.querySelector('.ms-stage canvas').width"
+    demo.page.wait_for_function(f"{width} === 600")
+    screen = {"width": 1300, "height": 860, "deviceScaleFactor": 2, "mobile": False}
+    client = demo.page.context.new_cdp_session(demo.page)
+    client.send("Emulation.setDeviceMetricsOverride", screen)
+    demo.page.wait_for_function(f"{width} === 1200")
+    screen = {**screen, "width": 1280, "deviceScaleFactor": 1}
+    client.send("Emulation.setDeviceMetricsOverride", screen)
+    demo.page.wait_for_function(f"{width} === 600")
+
+
 @pytest.mark.alone
 def test_a_12_megapixel_photo_is_as_quick_as_a_small_one(visit, tmp_path):
     def paint_ms(page: DemoPage, across: float) -> float:

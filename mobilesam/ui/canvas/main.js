@@ -307,7 +307,14 @@ parts.noticeClose.addEventListener("click", () => page.say(""));
 parts.root.addEventListener("announce", ({ detail }) => page.announce(detail)); // of the compare tab
 parts.model.addEventListener("change", () => page.setModel(parts.model.value));
 
+// A window that moves to another screen keeps its size.
+function watchResolution() {
+  const screen = matchMedia(`(resolution: ${window.devicePixelRatio}dppx)`);
+  screen.addEventListener("change", () => (view.resize(), watchResolution()), { once: true });
+}
+
 watchWindowHeight();
+watchResolution();
 new ResizeObserver(() => {
   view.resize();
   hint.place();
