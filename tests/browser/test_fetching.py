@@ -56,6 +56,7 @@ def test_a_download_is_told_at_its_beginning_and_at_its_end(fetching, visit):
     note = demo.page.locator(".ms-model-note")
     note.filter(has_text=re.compile(r"^Fetching the official MobileSAM: \d+ %$")).wait_for()
     demo.page.evaluate(LISTEN)
+    choice = demo.page.locator(".ms-select option").first.element_handle()
     assert note.get_by_role("status").inner_text() == "Fetching the official MobileSAM"
     end = "MobileSAM could not be fetched; this model answers."
     note.filter(has_text=end).wait_for()
@@ -65,3 +66,4 @@ def test_a_download_is_told_at_its_beginning_and_at_its_end(fetching, visit):
     assert percents == sorted(percents)
     assert [text for text in told if "MobileSAM" in text] == [end]
     assert note.inner_text() == end
+    assert choice.evaluate("(option) => option.isConnected")  # an open list of models stays open

@@ -20,6 +20,7 @@ function arrowsMove(group, role = "radio") {
 function createPanel(parts, view, prompts, page) {
   let making = []; // the buttons whose files are being made
   let makingText = "";
+  let listed = ""; // the models to choose from
 
   function showStatus() {
     const { facts } = page;
@@ -88,9 +89,14 @@ function createPanel(parts, view, prompts, page) {
   function showModels(models, current) {
     const { choices, standard, fetching, percent } = models;
     const notice = current === standard ? models.notice : ""; // it is about the standard model
-    const options = choices.map(({ name, title }) => make("option", { value: name }, title));
-    parts.model.replaceChildren(...options);
-    parts.model.value = current;
+    const wanted = JSON.stringify(choices.map(({ name, title }) => [name, title]));
+    if (listed !== wanted) {
+      // not at each word of a download: the list may be open
+      const options = choices.map(({ name, title }) => make("option", { value: name }, title));
+      parts.model.replaceChildren(...options);
+      listed = wanted;
+    }
+    if (parts.model.value !== current) parts.model.value = current;
     parts.model.hidden = choices.length < 2;
     parts.modelName.hidden = choices.length > 1;
     parts.modelName.textContent = choices.find(({ name }) => name === current)?.title || "";
