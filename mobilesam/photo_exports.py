@@ -103,7 +103,7 @@ def export(
                 f"The mask's size {item.mask.shape} is not the photo's {tuple(size)}; scale it."
             )
     photo = read_photo() if kind in NEEDS_PHOTO else None
-    shown = [replace(item, name=_plain(item.name) or OBJECT) for item in objects]
+    shown = [replace(item, name=one_line(item.name) or OBJECT) for item in objects]
     writer = _Writer(photo_name, size, shown, photo, opacity, image_path)
     return writer.archive() if kind == "zip" else writer.file(kind, chosen)
 
@@ -122,7 +122,7 @@ class _Writer:
     @cached_property
     def name(self) -> str:
         """The photo's file name, without folders."""
-        return _plain(PurePosixPath(self.photo_name.replace("\\", "/")).name) or "photo"
+        return one_line(PurePosixPath(self.photo_name.replace("\\", "/")).name) or "photo"
 
     @cached_property
     def stem(self) -> str:
@@ -221,7 +221,7 @@ class _Writer:
 
 def fit_for_files(text: str) -> str:
     """Return text as part of a file's name that all file systems take; it may come out empty."""
-    text = UNFIT_FOR_FILES.sub("_", _plain(text)).strip(". ")
+    text = UNFIT_FOR_FILES.sub("_", one_line(text)).strip(". ")
     return text.encode()[:MAX_STEM_BYTES].decode(errors="ignore")
 
 
@@ -229,8 +229,8 @@ def _mask_png(item: PhotoObject) -> bytes:
     return exporting.mask_png(item.mask) if item.alpha is None else png_bytes(item.alpha)
 
 
-def _plain(text: str) -> str:
-    """Return a name in one line, without what no file format may hold."""
+def one_line(text: str) -> str:
+    """Return a name in one line, without what no file format may hold; it may come out empty."""
     kept = (
         " " if unicodedata.category(c)[0] == "C" and c not in KEPT_CONTROLS else c for c in text
     )

@@ -206,6 +206,7 @@ def _run(
 ) -> int:
     from mobilesam.exporting import OBJECT
     from mobilesam.folders.run import Request, run
+    from mobilesam.photo_exports import one_line
 
     out = Path(os.path.expanduser(args.out))
     if out.suffix.lower() in SUFFIXES.values() and not out.is_dir():
@@ -220,7 +221,7 @@ def _run(
         format=args.format or "png",
         everything=everything,
         prompt=prompt,
-        name=args.name or OBJECT,
+        name=one_line(args.name or "") or OBJECT,
         recursive=args.recursive,
         overwrite=args.overwrite,
         polygons=args.polygons,

@@ -22,6 +22,7 @@ from mobilesam.folders.progress import Progress
 from mobilesam.folders.ray_jobs import check_ray, ray_outcomes
 from mobilesam.folders.state import opened_folder, plan
 from mobilesam.folders.tables import ObjectPrompt
+from mobilesam.photo_exports import one_line
 from mobilesam.polygons import TOLERANCE
 
 OK, SOME_FAILED = 0, 1  # exit statuses
@@ -209,7 +210,9 @@ def _inputs(request: Request) -> Inputs:
 
 
 def _named(picture: Picture, name: str) -> Picture:
-    prompts = [replace(prompt, name=prompt.name or name) for prompt in picture.prompts]
+    prompts = [
+        replace(prompt, name=one_line(prompt.name or "") or name) for prompt in picture.prompts
+    ]
     return replace(picture, prompts=tuple(prompts))
 
 

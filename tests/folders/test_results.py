@@ -138,6 +138,17 @@ def test_rows_of_a_table_are_the_objects_of_a_picture(
     np.testing.assert_array_equal(numbers, expected)
 
 
+def test_a_name_of_several_lines_takes_one_line_of_yolos_classes(
+    segment: Segment, photos: Path, tmp_path: Path
+) -> None:
+    rows = 'path,x,y,name\na.jpg,20,30,"rac\ncoon"\nü b.png,5,5,dog\n'
+    (photos / "t.csv").write_text(rows)
+    assert segment(photos / "t.csv", "--format", "yolo", "--name", "my\tthing ")[0] == 0
+    classes = (tmp_path / "out" / "classes.txt").read_text()
+    assert classes == "my thing\nrac coon\ndog\n"
+    assert (tmp_path / "out" / "ü b.txt").read_text().startswith("2 ")
+
+
 def test_cut_outs_of_several_objects_lie_in_a_folder(
     segment: Segment, photos: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
