@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 import os
 import re
@@ -61,9 +62,8 @@ def read_table(path: Path) -> Iterator[tuple[Path, ObjectPrompt]]:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not text in UTF-8; save it as CSV in UTF-8.") from error
-    lines = text.splitlines(keepends=True)
-    first = lines[0] if lines else ""
-    rows = csv.reader(lines, delimiter=max(DELIMITERS, key=first.count), strict=True)
+    first, _, _ = text.partition("\n")
+    rows = csv.reader(io.StringIO(text), delimiter=max(DELIMITERS, key=first.count), strict=True)
     columns: list[str] = []
     try:
         for row in rows:

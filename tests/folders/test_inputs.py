@@ -155,6 +155,10 @@ TWO_POINTS = ObjectPrompt(points=((120, 80), (140.5, 95)), labels=(1, 0))
             "path,x0,y0,x1,y1,x,y,name\na.png,1,2,3,4,5,6,Käfer\n",
             ObjectPrompt(points=((5, 6),), labels=(1,), box=(1, 2, 3, 4), name="Käfer"),
         ),
+        (  # what other programs may take for the end of a line
+            "path,x,y,name\na.png,3,4,a\x0bb\x85c\u2028d\n",
+            ObjectPrompt(points=((3, 4),), labels=(1,), name="a\x0bb\x85c\u2028d"),
+        ),
     ],
 )
 def test_a_row_is_an_object_in_any_of_the_spellings(
