@@ -116,6 +116,7 @@ def test_every_kind_of_file(segment: Callable[..., tuple[dict, Path]]) -> None:
         ("x.png", ("--kind", "svg"), "--kind svg makes a file that ends in .svg; got"),
         ("x.tif", (), "must be a file that ends in .png, .json, .txt, .svg or .zip; got"),
         ("x.png", ("--polygons",), "--polygons is for many pictures"),
+        ("x.svg", ("--tolerance", "0"), "--tolerance is for many pictures"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_a_model_is_loaded(

@@ -181,7 +181,8 @@ def _segment(args: argparse.Namespace) -> int:
         refuse_photo_options(args)
         return _run(args, prompt=prompt)
     for name in FOLDER_OPTIONS:
-        if getattr(args, name) not in (None, False):
+        value = getattr(args, name)
+        if value is not None and value is not False:  # 0 is a tolerance
             raise ValueError(f"--{name} is for many pictures; add --format, or leave it out.")
     if not prompt:
         raise ValueError("No prompt was given; give a --point X,Y or a --box X0,Y0,X1,Y1.")
