@@ -12,10 +12,12 @@ from PIL import Image
 from mobilesam.modeling import ImageProjections, Sam
 from mobilesam.modeling.image_encoder import EMBED_STRIDE
 from mobilesam.modeling.many_prompts import PROMPTS_AT_A_TIME, ManyPrompts
+from mobilesam.modeling.prompt_encoder import as_tensor
 from mobilesam.prediction import ImageEmbedding, MaskPrediction, Size
 from mobilesam.prompts import Numbers, Prompts, as_numbers
 from mobilesam.transforms import (
     LOW_RES_STRIDE,
+    check_size,
     input_size_for,
     read_image,
     resize,
@@ -82,10 +84,13 @@ class Predictor:
             start: When the work began, by ``time.perf_counter``; now if left out.
 
         Raises:
-            ValueError: If ``pixels`` has another shape or size.
+            TypeError: If ``pixels`` is no tensor.
+            ValueError: If it has another shape or size, or ``original_size`` is none.
         """
         start = time.perf_counter() if start is None else start
         model = self.model
+        original_size = check_size(original_size, "original_size")
+        pixels = as_tensor(pixels, "pixels")
         if (
             pixels.ndim != 4
             or pixels.shape[:2] != (1, 3)

@@ -17,7 +17,7 @@ from mobilesam.modeling.prompt_encoder import as_tensor, join_prompts
 from mobilesam.predictor import MULTI, SINGLE, ImageEmbedding, Predictor, known_projections
 from mobilesam.prompts import as_numbers
 from mobilesam.registry import MODELS, model_from_state_dict
-from mobilesam.transforms import input_size_for, resize, to_input_frame
+from mobilesam.transforms import check_size, input_size_for, resize, to_input_frame
 
 Size = tuple[int, int]
 PARTS = ("features", "original_size", "input_size")  # of a picture, as SamPredictor has them
@@ -131,11 +131,13 @@ class SamPredictor:
         """Encode a (1, 3, h, w) picture already in the input frame, RGB 0..255.
 
         Raises:
-            ValueError: If its longer side is not the model's image size.
+            TypeError: If it is no tensor.
+            ValueError: If its longer side is not the model's image size, or the original size is
+                not (height, width) in pixels.
         """
-        height, width = original_image_size
+        size = check_size(original_image_size, "original_image_size")
         pixels = as_tensor(transformed_image, "transformed_image")
-        self._set(self._predictor.encode_pixels(pixels, (height, width)))
+        self._set(self._predictor.encode_pixels(pixels, size))
 
     def reset_image(self) -> None:
         """Forget the picture."""
@@ -150,7 +152,7 @@ class SamPredictor:
 
         Raises:
             RuntimeError: If no picture is set, or only parts of one were assigned.
-            ValueError: If parts were assigned that do not fit each other.
+            TypeError, ValueError: If parts were assigned that are none, or do not fit each other.
         """
         return self._current().features
 
@@ -289,8 +291,8 @@ class SamPredictor:
     def _is_still(self, known: ImageEmbedding) -> bool:
         return (
             known.features is self.features
-            and known.original_size == self.original_size
-            and known.input_size == self.input_size
+            and known.original_size is self.original_size
+            and known.input_size is self.input_size
             and known.model_identity == self.model.identity
         )
 
@@ -299,15 +301,14 @@ class SamPredictor:
         self, features: torch.Tensor, original_size: Size, input_size: Size
     ) -> ImageEmbedding:
         model = self.model
-        original_size, input_size = (
-            (int(height), int(width)) for height, width in (original_size, input_size)
-        )
+        original_size = check_size(original_size, "original_size")
+        input_size = check_size(input_size, "input_size")
         cells = model.embedding_size(input_size)
-        if not isinstance(features, torch.Tensor) or features.shape != (1, 256, *cells):
-            got = tuple(getattr(features, "shape", ())) or type(features).__name__
+        features = as_tensor(features, "features")
+        if features.shape != (1, 256, *cells):
             raise ValueError(
                 f"features must be a tensor of shape (1, 256, {cells[0]}, {cells[1]}) for a "
-                f"picture of input_size {input_size}; got {got}."
+                f"picture of input_size {input_size}; got {tuple(features.shape)}."
             )
         features = features.to(next(model.mask_decoder.parameters()))
         self.features, self.original_size, self.input_size = features, original_size, input_size

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -190,6 +192,28 @@ def _too_large(name: str, pixels: str) -> str:
 
 def _damaged(name: str) -> str:
     return f"{name} is damaged or cut off and cannot be read to its end; choose another picture."
+
+
+def check_size(size: Any, name: str) -> Size:
+    """Return a picture's (height, width), given in any kind of sequence, array or tensor.
+
+    Args:
+        size: The two sides, pixels.
+        name: What the caller knows it by.
+
+    Raises:
+        ValueError: If it is not two whole numbers of at least 1.
+    """
+    try:
+        height, width = (operator.index(side) for side in size)
+    except (TypeError, ValueError):  # no numbers, or not two
+        height = width = 0
+    if min(height, width) < 1:
+        raise ValueError(
+            f"{name} must be (height, width), two whole numbers of at least 1 as image.shape[:2] "
+            f"has them; got {size!r:.60}."
+        )
+    return height, width
 
 
 def input_size_for(original_size: Size, image_size: int) -> Size:

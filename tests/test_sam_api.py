@@ -234,6 +234,32 @@ def test_pictures_that_the_call_cannot_take(
         predictor.model([record], multimask_output=False)
 
 
+@pytest.mark.parametrize("size", [(90, 160, 3), None, (90.0, 160.0), (0, 5), (-90, 160), "ab"])
+def test_what_is_no_size_is_refused(small_model: Sam, size: object) -> None:
+    predictor, pixels = SamPredictor(small_model), torch.zeros(1, 3, 72, 128)
+    wanted = r"original_(image_)?size must be \(height, width\), two whole .* at least 1 .*; got "
+    with pytest.raises(ValueError, match=wanted):
+        predictor.set_torch_image(pixels, size)
+    assert not predictor.is_image_set
+    with pytest.raises(ValueError, match=wanted):
+        small_model([{"image": pixels[0], "original_size": size}], multimask_output=False)
+    with pytest.raises(ValueError, match=wanted):
+        small_model.postprocess_masks(torch.zeros(1, 1, 20, 32), (72, 128), size)
+    if size is not None:  # else it is missing
+        predictor.set_torch_image(pixels, (90, 160))
+        predictor.original_size = size
+        with pytest.raises(ValueError, match=wanted):
+            predictor.predict(box=np.array([10, 10, 60, 60]))
+
+
+def test_sizes_may_be_arrays_and_tensors(small_model: Sam) -> None:
+    predictor, low_res = SamPredictor(small_model), torch.zeros(1, 1, 20, 32)
+    for size in (np.array([90, 160]), torch.tensor([90, 160]), [90, 160]):
+        predictor.set_torch_image(torch.zeros(1, 3, 72, 128), size)
+        assert [type(side) for side in predictor.original_size] == [int, int]
+        assert small_model.postprocess_masks(low_res, (72, 128), size).shape == (1, 1, 90, 160)
+
+
 @pytest.mark.parametrize("make", [Predictor, SamPredictor])
 def test_a_name_is_no_model(make: type) -> None:
     with pytest.raises(TypeError, match=r"load it first: load_model\('mobile_sam'\)"):
@@ -293,6 +319,10 @@ def test_arrays_for_tensors(predictor: SamPredictor, noise_photo: np.ndarray) ->
     pixels = other.transform.apply_image(noise_photo).transpose(2, 0, 1)[None]
     other.set_torch_image(pixels, noise_photo.shape[:2])
     assert other.is_image_set
+    embedding = Predictor(predictor.model).encode_pixels(pixels, noise_photo.shape[:2])
+    assert torch.equal(embedding.features, other.features)
+    with pytest.raises(TypeError, match="pixels must be a tensor; got list"):
+        Predictor(predictor.model).encode_pixels(pixels.tolist(), noise_photo.shape[:2])
 
 
 @pytest.mark.parametrize(

@@ -172,6 +172,11 @@ def test_embeddings_can_be_kept_and_set_again(small_model: Sam, photos: list) ->
     half = (kept[0][0].half(), torch.tensor([90, 160]), list(kept[0][2]))
     predictor.features, predictor.original_size, predictor.input_size = half
     np.testing.assert_allclose(predictor.predict(**BOX)[2], expected[0][2], atol=0.05)
+    predictor.set_image(photos[0])
+    predictor.original_size, predictor.input_size = np.array([90, 160]), np.array([72, 128])
+    np.testing.assert_allclose(predictor.predict(**BOX)[2], expected[0][2], atol=1e-5)
+    predictor.features = kept[0][0].numpy()  # as np.load gives it
+    np.testing.assert_allclose(predictor.predict(**BOX)[2], expected[0][2], atol=1e-5)
     transform = predictor.transform
     boxes = transform.apply_boxes_torch(torch.tensor([[10, 10, 60, 60]]), predictor.original_size)
     masks, _, _ = predictor.predict_torch(None, None, boxes)

@@ -16,7 +16,7 @@ from mobilesam.modeling.layers import as_map, image_cells
 from mobilesam.modeling.mask_decoder import MaskDecoder
 from mobilesam.modeling.prompt_encoder import PromptEncoder, embed_prompts, join_prompts
 from mobilesam.modeling.transformer import ImageProjections
-from mobilesam.transforms import LOW_RES_STRIDE, upscale_logits
+from mobilesam.transforms import LOW_RES_STRIDE, check_size, upscale_logits
 
 PIXEL_MEAN = (123.675, 116.28, 103.53)  # RGB, 0 to 255
 PIXEL_STD = (58.395, 57.12, 57.375)
@@ -243,7 +243,13 @@ class Sam(nn.Module):
     def postprocess_masks(
         self, masks: torch.Tensor, input_size: tuple[int, int], original_size: tuple[int, int]
     ) -> torch.Tensor:
-        """Bring (B, M, l, l') low-res logits to the photo's size: (B, M, H, W) logits."""
+        """Bring (B, M, l, l') low-res logits to the photo's size: (B, M, H, W) logits.
+
+        Raises:
+            ValueError: If a size is not (height, width) in pixels.
+        """
+        input_size = check_size(input_size, "input_size")
+        original_size = check_size(original_size, "original_size")
         flat = upscale_logits(masks.flatten(0, 1), input_size, self.image_size, original_size)
         return flat.unflatten(0, masks.shape[:2])
 
@@ -272,6 +278,7 @@ class Sam(nn.Module):
         for record in batched_input:
             image = record["image"]
             self._check_image(image)
+            original_size = check_size(record["original_size"], "original_size")
             coords, labels = join_prompts(
                 record.get("point_coords"),
                 record.get("point_labels"),
@@ -284,8 +291,8 @@ class Sam(nn.Module):
             )
             wanted = slice(1, None) if multimask_output else slice(0, 1)
             low_res, iou = low_res[:, wanted], iou[:, wanted]
-            size = (image.shape[-2], image.shape[-1])
-            logits = self.postprocess_masks(low_res, size, tuple(record["original_size"]))
+            input_size = (image.shape[-2], image.shape[-1])
+            logits = self.postprocess_masks(low_res, input_size, original_size)
             masks = logits > self.mask_threshold
             results.append({"masks": masks, "iou_predictions": iou, "low_res_logits": low_res})
         return results
