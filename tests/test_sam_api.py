@@ -176,6 +176,14 @@ def test_a_mask_alone_is_a_prompt(predictor: SamPredictor) -> None:
     record = {"image": torch.zeros(3, 72, 128), "original_size": (90, 160), "mask_inputs": given}
     (output,) = predictor.model([record], multimask_output=False)
     assert output["masks"].shape == (1, 1, 90, 160)
+    as_array = {**record, "mask_inputs": logits[None]}
+    (from_array,) = predictor.model([as_array], multimask_output=False)
+    assert torch.equal(from_array["low_res_logits"], output["low_res_logits"])
+    encoder = predictor.model.prompt_encoder
+    _, dense = encoder(points=None, boxes=None, masks=logits[None])
+    assert torch.equal(dense, encoder(points=None, boxes=None, masks=given)[1])
+    with pytest.raises(ValueError, match=r"shape \(1, 1, l, l'\), .*; got \(1, 3, 20, 32\)"):
+        encoder(points=None, boxes=None, masks=given.expand(1, 3, -1, -1))
 
 
 @pytest.mark.parametrize(

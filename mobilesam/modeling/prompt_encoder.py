@@ -112,6 +112,7 @@ class PromptEncoder(nn.Module):
         coords, kinds = join_prompts(coords, kinds, boxes, masks, self.no_mask_embed.weight.device)
         grid = self.image_embedding_size
         if masks is not None:
+            masks = as_tensor(masks, "masks")
             cells = self.embed_stride // LOW_RES_STRIDE
             grid = (masks.shape[-2] // cells, masks.shape[-1] // cells)
         sparse, dense = embed_prompts(self, coords, kinds, masks, grid, self.draws_prompts)
@@ -257,7 +258,9 @@ def join_prompts(
     )
     known = next((prompt for prompt in (points, boxes, masks) if prompt is not None), None)
     batch = 1 if known is None else len(known)
-    if masks is not None and (masks.ndim != 4 or len(masks) not in (1, batch)):
+    if masks is not None and (
+        masks.ndim != 4 or len(masks) not in (1, batch) or masks.shape[1] != 1
+    ):
         raise ValueError(
             f"masks must have shape ({batch}, 1, l, l'), one for each prompt; "
             f"got {tuple(masks.shape)}."

@@ -14,7 +14,7 @@ from mobilesam import official_layout
 from mobilesam.modeling.image_encoder import EMBED_DIM, EMBED_STRIDE, build_image_encoder, pad_to
 from mobilesam.modeling.layers import as_map, image_cells
 from mobilesam.modeling.mask_decoder import MaskDecoder
-from mobilesam.modeling.prompt_encoder import PromptEncoder, embed_prompts, join_prompts
+from mobilesam.modeling.prompt_encoder import PromptEncoder, as_tensor, embed_prompts, join_prompts
 from mobilesam.modeling.transformer import ImageProjections
 from mobilesam.transforms import LOW_RES_STRIDE, check_size, upscale_logits
 
@@ -279,16 +279,17 @@ class Sam(nn.Module):
             image = record["image"]
             self._check_image(image)
             original_size = check_size(record["original_size"], "original_size")
+            masks = record.get("mask_inputs")
             coords, labels = join_prompts(
                 record.get("point_coords"),
                 record.get("point_labels"),
                 record.get("boxes"),
-                record.get("mask_inputs"),
+                masks,
                 self.device,
             )
-            low_res, iou = self.decode_masks(
-                self.encode_image(image[None]), coords, labels, record.get("mask_inputs")
-            )
+            if masks is not None:
+                masks = as_tensor(masks, "mask_inputs").to(self.device)
+            low_res, iou = self.decode_masks(self.encode_image(image[None]), coords, labels, masks)
             wanted = slice(1, None) if multimask_output else slice(0, 1)
             low_res, iou = low_res[:, wanted], iou[:, wanted]
             input_size = (image.shape[-2], image.shape[-1])
