@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -26,6 +27,8 @@ PARTS = ("features", "original_size", "input_size")  # of a picture, as SamPredi
 class ResizeLongestSide:
     """SAM's transform: pictures, points and boxes to the input frame.
 
+    What has another shape than is said below is a ``ValueError``.
+
     Args:
         target_length: The longer side after resizing, pixels.
     """
@@ -42,11 +45,14 @@ class ResizeLongestSide:
         """Resize (H, W, 3) uint8; also (H, W) and (H, W, 1), which become (h, w).
 
         Raises:
-            TypeError: If it is no such array.
+            TypeError: If it is no array of uint8.
+            ValueError: If it has another shape, or no pixels.
         """
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
             got = getattr(image, "dtype", type(image).__name__)
             raise TypeError(f"image must be an (H, W, 3) array of uint8; got {got}.")
+        if image.ndim not in (2, 3) or image.shape[2:] > (4,) or not image.size:
+            raise ValueError(f"image must be (H, W, 3) and have pixels; got {image.shape}.")
         if image.ndim == 3 and image.shape[2] == 1:
             image = image[..., 0]
         size = input_size_for((image.shape[0], image.shape[1]), self.target_length)
@@ -54,21 +60,25 @@ class ResizeLongestSide:
 
     def apply_coords(self, coords: np.ndarray, original_size: Size) -> np.ndarray:
         """Scale (..., 2) x, y from the photo of ``original_size`` (H, W) to the input frame."""
-        input_size = input_size_for(original_size, self.target_length)
-        return to_input_frame(np.asarray(coords, dtype=np.float64), original_size, input_size)
+        xy = np.asarray(coords, dtype=np.float64)
+        _check_pairs(xy.shape)
+        return to_input_frame(xy, original_size, input_size_for(original_size, self.target_length))
 
     def apply_boxes(self, boxes: np.ndarray, original_size: Size) -> np.ndarray:
         """Scale (B, 4) boxes."""
+        _check_fours(np.shape(boxes))
         return self.apply_coords(np.reshape(boxes, (-1, 2, 2)), original_size).reshape(-1, 4)
 
     def apply_coords_torch(self, coords: torch.Tensor, original_size: Size) -> torch.Tensor:
         """Scale a (..., 2) tensor of any dtype; float32, and gradients pass."""
+        _check_pairs(coords.shape)
         height, width = self.get_preprocess_shape(*original_size, self.target_length)
         scale = (width / original_size[1], height / original_size[0])
         return coords.to(torch.float32) * torch.tensor(scale, device=coords.device)
 
     def apply_boxes_torch(self, boxes: torch.Tensor, original_size: Size) -> torch.Tensor:
         """Scale a (B, 4) tensor."""
+        _check_fours(boxes.shape)
         return self.apply_coords_torch(boxes.reshape(-1, 2, 2), original_size).reshape(-1, 4)
 
     def apply_image_torch(self, image: torch.Tensor) -> torch.Tensor:
@@ -77,6 +87,16 @@ class ResizeLongestSide:
         return torch.nn.functional.interpolate(
             image, size, mode="bilinear", align_corners=False, antialias=True
         )
+
+
+def _check_pairs(shape: Sequence[int]) -> None:
+    if tuple(shape[-1:]) != (2,):
+        raise ValueError(f"coords must have shape (..., 2), x and y; got {tuple(shape)}.")
+
+
+def _check_fours(shape: Sequence[int]) -> None:
+    if math.prod(shape) % 4:
+        raise ValueError(f"boxes must have shape (B, 4); got {tuple(shape)}.")
 
 
 class SamPredictor:

@@ -358,3 +358,20 @@ def test_the_transform_takes_grey_pictures_and_refuses_floats(noise_photo: np.nd
     assert np.array_equal(transform.apply_image(photo[..., :1]), grey)
     with pytest.raises(TypeError, match="array of uint8; got float32"):
         transform.apply_image(photo.astype(np.float32))
+
+
+@pytest.mark.parametrize("shape", [(5,), (0, 5, 3), (1, 9, 9, 3), (9, 9, 5)])
+def test_the_transform_names_the_shape_it_cannot_take(shape: tuple[int, ...]) -> None:
+    transform, size = ResizeLongestSide(64), (90, 160)
+    with pytest.raises(ValueError, match=r"image must be \(H, W, 3\) and have pixels; got \("):
+        transform.apply_image(np.zeros(shape, np.uint8))
+    with pytest.raises(ValueError, match=r"coords must have shape \(\.\.\., 2\), x and y; got \("):
+        transform.apply_coords(np.zeros(shape), size)
+    with pytest.raises(ValueError, match=r"coords must have shape \(\.\.\., 2\), x and y; got \("):
+        transform.apply_coords_torch(torch.zeros(shape), size)
+    for apply, boxes in (
+        (transform.apply_boxes, np.zeros((1, 3))),
+        (transform.apply_boxes_torch, torch.zeros(1, 3)),
+    ):
+        with pytest.raises(ValueError, match=r"boxes must have shape \(B, 4\); got \(1, 3\)"):
+            apply(boxes, size)
