@@ -108,6 +108,8 @@ class EverythingOptions:
             )
         if self.points_per_side is not None:
             _check_whole_number("points_per_side", self.points_per_side, 1)
+        if not isinstance(self.fast, bool | np.bool_):
+            raise TypeError(f"fast must be True or False; got {self.fast!r}.")
         self.grids()
 
     @classmethod
@@ -131,6 +133,7 @@ class EverythingOptions:
         """Return the points to ask about, (N, 2) from 0 to 1, for the picture and each layer.
 
         Raises:
+            TypeError: If ``point_grids`` are no sequence of arrays.
             ValueError: If there are none for a layer, or ``point_grids`` are malformed.
         """
         from mobilesam.point_grids import layer_grids
@@ -138,9 +141,13 @@ class EverythingOptions:
         if self.points_per_side is not None:
             factor = self.crop_n_points_downscale_factor
             return layer_grids(self.points_per_side, self.crop_n_layers, factor)
-        grids = [
-            _check_grid(grid) for grid in (() if self.point_grids is None else self.point_grids)
-        ]
+        given = () if self.point_grids is None else self.point_grids
+        if not hasattr(given, "__len__"):  # an iterator could be read once only
+            raise TypeError(
+                "point_grids must be a list of (N, 2) arrays, one for the picture and one for each "
+                f"layer of crops; got {type(given).__name__}."
+            )
+        grids = [_check_grid(grid) for grid in given]
         if len(grids) != self.crop_n_layers + 1:
             raise ValueError(
                 "point_grids must hold one grid for the whole picture and one for each of the "
@@ -244,7 +251,12 @@ def _check_number(name: str, value: object, low: float, high: float) -> None:
 
 
 def _check_grid(grid: object) -> np.ndarray:
-    points = np.asarray(grid)
+    try:
+        points = np.asarray(grid)
+    except ValueError as error:
+        raise ValueError(
+            "Each of point_grids must be an (N, 2) array of x, y; got rows of unequal length."
+        ) from error
     if (
         points.ndim != 2
         or points.shape[1] != 2

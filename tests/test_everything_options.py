@@ -70,6 +70,17 @@ def test_crops_by_hand() -> None:
         ({"point_grids": [point_grid(2)]}, ValueError, "got both"),
         ({"points_per_side": 0}, ValueError, "points_per_side must be at least 1; got 0"),
         ({"points_per_side": 2.5}, TypeError, "points_per_side must be a whole number; got 2.5"),
+        (
+            {"points_per_side": None, "point_grids": 5},
+            TypeError,
+            r"point_grids must be a list of \(N, 2\) arrays, .*; got int",
+        ),
+        (
+            {"points_per_side": None, "point_grids": [[[0.1, 0.2], [0.3]]]},
+            ValueError,
+            "point_grids must be .*; got rows of unequal length",
+        ),
+        ({"fast": "no"}, TypeError, "fast must be True or False; got 'no'"),
         ({"points_per_batch": 0}, ValueError, "points_per_batch must be at least 1"),
         ({"points_per_batch": True}, TypeError, "whole number; got True"),
         ({"pred_iou_thresh": "0.9"}, TypeError, "pred_iou_thresh must be a number; got '0.9'"),
