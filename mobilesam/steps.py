@@ -54,6 +54,7 @@ def predict_steps(
         TypeError, ValueError: As ``Predictor.candidates``, or steps and choices do not fit the
             prompt.
     """
+    predictor.check_embedding(embedding)
     prompts = Prompts.check(embedding.original_size, points, labels, box)
     counts, chosen = check_steps(prompts, steps, choices)
     memory = {} if known is None else known
@@ -96,8 +97,12 @@ def check_steps(
         Steps and choices, of one length.
 
     Raises:
+        TypeError: One of them is no list.
         ValueError: They do not fit the prompt.
     """
+    for name, given in (("steps", steps), ("choices", choices)):
+        if given is not None and not isinstance(given, Sequence | np.ndarray):
+            raise TypeError(f"{name} must be a list, with a value for each step; got {given!r}.")
     counts = _check_counts(steps, prompts)
     return counts, _check_choices(choices, counts, prompts)
 

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -210,6 +211,18 @@ def test_what_cannot_be_compared_is_said_in_one_sentence(
         with pytest.raises(kind, match=text) as caught:
             compare(CAT, models, **arguments)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [({"steps": 1}, "steps must be a list"), ({"choices": [7]}, "step 1 must be 0 to 2")],
+)
+def test_steps_and_choices_are_checked_before_a_process_is_started(
+    monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any], words: str
+) -> None:
+    monkeypatch.setattr(comparing, "Worker", lambda *_: pytest.fail("started a process"))
+    with pytest.raises((TypeError, ValueError), match=words):
+        compare(CAT, ("embedded", "embedded"), points=[(220, 150)], **arguments)
 
 
 def test_too_little_memory_is_told_before_anything_is_loaded(

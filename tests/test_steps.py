@@ -161,6 +161,17 @@ def test_bad_steps_and_choices_are_refused_before_any_decode(
     assert counting.decodes == 0
 
 
+def test_what_is_no_list_and_no_embedding_is_named(
+    counting: Counting, embedding: ImageEmbedding
+) -> None:
+    for name in ("steps", "choices"):
+        with pytest.raises(TypeError, match=rf"{name} must be a list, .*; got 1\."):
+            predict_steps(counting, embedding, POINTS, **{name: 1})
+    with pytest.raises(TypeError, match=r"Expected a picture's embedding, got ndarray; encode"):
+        predict_steps(counting, np.zeros((5, 5, 3), np.uint8), POINTS)
+    assert counting.decodes == 0
+
+
 class LastFew(dict[Hashable, np.ndarray]):
     """Keeps what was written last, as a caller does who bounds his memory."""
 

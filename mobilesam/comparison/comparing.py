@@ -24,6 +24,7 @@ from mobilesam.comparison.progress import Plan, Progress, Reporter
 from mobilesam.masks import mask_iou
 from mobilesam.prompts import Numbers, Prompts
 from mobilesam.registry import MODELS, locate
+from mobilesam.steps import check_steps
 from mobilesam.transforms import read_image
 
 POLL_SECONDS = 0.1  # how soon a cancel is noticed
@@ -147,6 +148,7 @@ def compare(
     photo = read_image(image)
     height, width = photo.shape[:2]
     prompts = Prompts.check((height, width), points, labels, box)
+    check_steps(prompts, steps, choices)  # before a process is started
     corners = None if prompts.boxes is None else tuple(map(float, prompts.boxes[0]))
     plans = [_plan(model) for model in models]
     chooser = None if chosen_with is None else locate(chosen_with, download=False)[0]
