@@ -290,8 +290,12 @@ class Results(Objects):
         return str(txt_file)
 
     def plot(self) -> np.ndarray:
-        """Return the photo with all masks laid over it, (H, W, 3) uint8 in RGB order, not BGR."""
-        picture = self.orig_img
+        """Return a copy of the photo with all masks laid over it.
+
+        Returns:
+            (H, W, 3) uint8 in RGB order, not BGR.
+        """
+        picture = self.orig_img.copy()
         for number, mask in zip(self._classes, self.masks.arrays(), strict=True):
             picture = overlay(picture, mask, color=object_color(number))
         return picture

@@ -299,7 +299,9 @@ def test_settings_of_a_search_have_ultralytics_names(
     assert len(result) == 0
     assert result.masks.data.shape == (0, 90, 160)
     assert result.boxes.xyxy.shape == (0, 4)
-    np.testing.assert_array_equal(result.plot(), noise_photo)
+    plotted = result.plot()
+    np.testing.assert_array_equal(plotted, noise_photo)
+    assert not np.shares_memory(plotted, result.orig_img)  # to be drawn on
     simple.predict(noise_photo, point_grids=[np.array([[0.5, 0.5]])])
     assert asked[1][1].points_per_side is None
     with pytest.raises(TypeError, match=r"SAM\.predict takes points, .*; got imgsz"):
