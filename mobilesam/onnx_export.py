@@ -101,10 +101,15 @@ def export(
         The files, in that order.
 
     Raises:
+        TypeError: ``model`` is none, but for example a model's name.
         ValueError: As ``check``, the model was cast to other numbers than 32-bit floats, or its
             encoder is an export already.
         OSError: If a file cannot be written.
     """
+    if not isinstance(model, Sam):
+        raise TypeError(
+            f"export takes a model, as load_model(...) gives one; got {type(model).__name__}."
+        )
     out = check(folder, opset=opset)
     dtype = next(model.mask_decoder.parameters()).dtype
     if dtype != torch.float32:

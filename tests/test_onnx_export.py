@@ -178,6 +178,13 @@ def test_a_model_that_was_cast_is_refused(tmp_path: Path) -> None:
         onnx_export.export(model, tmp_path)
 
 
+@pytest.mark.parametrize("other", ["embedded", None])
+def test_what_is_no_model_is_refused(tmp_path: Path, other: object) -> None:
+    with pytest.raises(TypeError, match=r"export takes a model, as load_model\(\.\.\.\) gives one"):
+        onnx_export.export(other, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_missing_packages_are_named_with_the_command(
     refuses: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
