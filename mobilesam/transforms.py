@@ -83,7 +83,7 @@ def _open(path: Path) -> Image.Image:
         _teach_heif(path.name)
     try:
         return Image.open(path)
-    except UnidentifiedImageError as error:
+    except (UnidentifiedImageError, NotImplementedError) as error:  # the latter of a DDS
         if is_heif:
             raise ValueError(_damaged(path.name)) from error
         raise ValueError(
@@ -92,7 +92,9 @@ def _open(path: Path) -> Image.Image:
         ) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(_too_large(path.name, "far too many")) from error
-    except (OSError, SyntaxError, ValueError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged file can make a plugin fail in any way
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the file system's, not the picture's
         raise ValueError(_damaged(path.name)) from error

@@ -234,6 +234,23 @@ def test_truncated_files_are_refused(tmp_path: Path, suffix: str) -> None:
         read_image(path)
 
 
+def test_a_damaged_avif_is_refused(tmp_path: Path, photo: np.ndarray) -> None:
+    path = tmp_path / "damaged.avif"
+    Image.fromarray(photo).save(path)
+    path.write_bytes(path.read_bytes().replace(b"iloc", b"xloc"))  # where its pixels are
+    with pytest.raises(ValueError, match=r"damaged\.avif is damaged or cut off"):
+        read_image(path)
+
+
+def test_a_picture_that_pillow_knows_in_part_only_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "texture.dds"
+    Image.new("RGB", (8, 8)).save(path)
+    content = path.read_bytes()
+    path.write_bytes(content[:80] + b"\x04\0\0\0ATC " + content[88:])  # a compression
+    with pytest.raises(ValueError, match=r"texture\.dds is not a picture that can be read"):
+        read_image(path)
+
+
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_a_picture_bomb_is_refused_before_decoding(tmp_path: Path) -> None:
     path = tmp_path / "bomb.png"
