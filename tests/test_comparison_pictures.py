@@ -125,7 +125,8 @@ def test_the_figure_is_a_png_whatever_models_are_called(
     assert figure.width == 1650
     colors = {color for _, color in figure.getcolors(figure.width * figure.height) or []}
     assert {FIRST_COLOR, SECOND_COLOR, BOTH_COLOR} <= colors  # the legend
-    named = Image.open(io.BytesIO(figure_png(photo, made, "$Cup$ in photo.jpg"))).convert("L")
+    subject = "$Cup$ in photo\udcff.jpg"  # a name that is not UTF-8, as Python has it
+    named = Image.open(io.BytesIO(figure_png(photo, made, subject))).convert("L")
     top = (600, 0, 1050, 25)
     assert np.asarray(figure.crop(top)).min() == 255
     assert np.asarray(named.crop(top)).min() < 100  # what is compared

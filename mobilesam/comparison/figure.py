@@ -167,6 +167,7 @@ def _column(text: str) -> str:
 
 
 def _short(text: str, length: int = NAME_LENGTH) -> str:
+    text = text.encode(errors="replace").decode()  # a file's name need not be text
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
