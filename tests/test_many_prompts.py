@@ -69,6 +69,19 @@ def test_prompts_of_a_batch_do_not_see_each_other() -> None:
         )
 
 
+@pytest.mark.parametrize("draws_prompts", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_autocast_changes_nothing(draws_prompts: bool, dtype: torch.dtype) -> None:
+    model, features = shaken_model(draws_prompts), torch.randn(1, 256, 4, 6)
+    coords, kinds = prompts(POINT, count=9)
+    outputs = torch.tensor([1, 2, 3])
+    expected = ManyPrompts(model, features).decode(coords, kinds, outputs)
+    with torch.autocast("cpu", dtype):
+        given = ManyPrompts(model, features).decode(coords, kinds, outputs)
+    for one, other in zip(given, expected, strict=True):
+        assert torch.equal(one, other)
+
+
 def test_sub_cells_are_laid_out_as_nested_squares() -> None:
     # 1 x 2 cells; each is 2 x 2 sub-cells of 2 x 2 logits, counted row by row at both levels
     maps = arrange_sub_cells(torch.arange(32.0)[None], (1, 2))

@@ -293,6 +293,19 @@ def test_a_model_may_be_cast(name: str, dtype: torch.dtype) -> None:
     assert mask_iou(masks[0], expected) > 0.97
 
 
+def test_everything_works_under_autocast(small_model: Sam, noise_photo: np.ndarray) -> None:
+    generator = SamAutomaticMaskGenerator(
+        small_model, points_per_side=3, pred_iou_thresh=-10, stability_score_thresh=-10
+    )
+    with torch.autocast("cpu", torch.bfloat16):
+        records = generator.generate(noise_photo)
+        embedding = Predictor(small_model).encode(noise_photo)
+        result = Predictor(small_model).predict(embedding, boxes=[(5, 5, 60, 50)] * 7)
+    assert embedding.features.dtype == torch.bfloat16
+    assert records[0]["segmentation"].shape == (90, 160)
+    assert result.masks.shape == (7, 1, 90, 160)
+
+
 @pytest.mark.parametrize("make", [Predictor, SamPredictor, SamAutomaticMaskGenerator])
 def test_what_is_no_model_is_refused(make: type, small_predictor: Predictor) -> None:
     for other in (None, small_predictor, SamPredictor(small_predictor.model)):

@@ -45,6 +45,9 @@ class PromptReadings:
 class ManyPrompts:
     """A picture made ready for many prompts; keeps about 32 MiB at 1024 px.
 
+    Under autocast, too, all is computed in the weights' own precision: products are written into
+    tensors made before, whose type is theirs.
+
     Args:
         model: The model that made ``features``.
         features: (1, 256, h, w) image embedding.
@@ -53,19 +56,23 @@ class ManyPrompts:
     @torch.no_grad()
     def __init__(self, model: Sam, features: torch.Tensor) -> None:
         self.model, self.grid = model, (features.shape[-2], features.shape[-1])
-        transformer = model.mask_decoder.transformer
-        shared = self._shared(features)
-        self._readers, self._updates = [], []
-        for index, block in enumerate(transformer.layers):
-            attention = block.cross_attn_token_to_image
-            self._readers.append(TokenReader(attention, shared, first=index == 0))
-            self._updates.append(CellUpdate(block, index, shared))
-        self._last = TokenReader(transformer.final_attn_token_to_image, shared, first=False)
-        upscale = model.mask_decoder.output_upscaling[0]
-        self._up_weight, bias = spread_weight(upscale)
-        self._up_picture = F.linear(shared.picture, self._up_weight)
-        self._up_constant = F.linear(shared.constant, self._up_weight, bias)
-        self._shared_rows, self._drawn_rows = len(shared.rows), shared.drawn_rows
+        with self._own_precision():
+            transformer = model.mask_decoder.transformer
+            shared = self._shared(features)
+            self._readers, self._updates = [], []
+            for index, block in enumerate(transformer.layers):
+                attention = block.cross_attn_token_to_image
+                self._readers.append(TokenReader(attention, shared, first=index == 0))
+                self._updates.append(CellUpdate(block, index, shared))
+            self._last = TokenReader(transformer.final_attn_token_to_image, shared, first=False)
+            upscale = model.mask_decoder.output_upscaling[0]
+            self._up_weight, bias = spread_weight(upscale)
+            self._up_picture = F.linear(shared.picture, self._up_weight)
+            self._up_constant = F.linear(shared.constant, self._up_weight, bias)
+            self._shared_rows, self._drawn_rows = len(shared.rows), shared.drawn_rows
+
+    def _own_precision(self) -> torch.autocast:
+        return torch.autocast(self.model.device.type, enabled=False)
 
     def _shared(self, features: torch.Tensor) -> SharedCells:
         encoder = self.model.prompt_encoder
@@ -95,26 +102,27 @@ class ManyPrompts:
                 ``PROMPTS_AT_A_TIME``, or memory grows.
             labels: (B, N).
         """
-        decoder, transformer = self.model.mask_decoder, self.model.mask_decoder.transformer
-        tokens = decoder.tokens(self.model.prompt_encoder.sparse(coords, labels))
-        heads = self._last.attention.num_heads
-        rows = self._shared_rows + len(self._updates) * heads * tokens.shape[1]
-        cells = self._untouched(coords, labels, rows)
-        work = Workspace(tokens, heads, tokens.shape[1], rows, cells.scale)
-        token_pe = tokens
-        carried: list[torch.Tensor] = []
-        for block, reader, update in zip(
-            transformer.layers, self._readers, self._updates, strict=True
-        ):
-            tokens = block.attend_among_tokens(tokens, token_pe)
-            tokens = block.norm2(tokens + reader(tokens + token_pe, cells, work))
-            tokens = block.norm3(tokens + block.mlp(tokens))
-            update(tokens, token_pe, cells, carried, work)
-        attended = self._last(tokens + token_pe, cells, work)
-        tokens = transformer.norm_final_attn(tokens + attended)
-        return PromptReadings(
-            decoder.iou_prediction_head(tokens[:, 0]), decoder.mask_weights(tokens), cells
-        )
+        with self._own_precision():
+            decoder, transformer = self.model.mask_decoder, self.model.mask_decoder.transformer
+            tokens = decoder.tokens(self.model.prompt_encoder.sparse(coords, labels))
+            heads = self._last.attention.num_heads
+            rows = self._shared_rows + len(self._updates) * heads * tokens.shape[1]
+            cells = self._untouched(coords, labels, rows)
+            work = Workspace(tokens, heads, tokens.shape[1], rows, cells.scale)
+            token_pe = tokens
+            carried: list[torch.Tensor] = []
+            for block, reader, update in zip(
+                transformer.layers, self._readers, self._updates, strict=True
+            ):
+                tokens = block.attend_among_tokens(tokens, token_pe)
+                tokens = block.norm2(tokens + reader(tokens + token_pe, cells, work))
+                tokens = block.norm3(tokens + block.mlp(tokens))
+                update(tokens, token_pe, cells, carried, work)
+            attended = self._last(tokens + token_pe, cells, work)
+            tokens = transformer.norm_final_attn(tokens + attended)
+            return PromptReadings(
+                decoder.iou_prediction_head(tokens[:, 0]), decoder.mask_weights(tokens), cells
+            )
 
     def _untouched(self, coords: torch.Tensor, labels: torch.Tensor, rows: int) -> Cells:
         """Return the cells of B prompts before the first layer."""
@@ -169,11 +177,12 @@ class ManyPrompts:
         Returns:
             (M, 4h, 4w) low-res logits.
         """
-        decoder = self.model.mask_decoder
-        cells, weights = readings.cells, readings.mask_weights[prompt, outputs]
-        scale, mixture = cells.scale[prompt], cells.mixture[:, prompt]
-        up_vectors = F.linear(cells.vectors[prompt], self._up_weight)
-        up = torch.addcmul(self._up_constant, scale[:, None], self._up_picture)
-        up.addmm_(mixture.T, up_vectors)
-        sub_cells = decoder.upscale(up.unflatten(-1, (4, -1))).flatten(0, 2)  # (L * 16, C/8)
-        return arrange_sub_cells(weights @ sub_cells.T, self.grid)
+        with self._own_precision():
+            decoder = self.model.mask_decoder
+            cells, weights = readings.cells, readings.mask_weights[prompt, outputs]
+            scale, mixture = cells.scale[prompt], cells.mixture[:, prompt]
+            up_vectors = F.linear(cells.vectors[prompt], self._up_weight)
+            up = torch.addcmul(self._up_constant, scale[:, None], self._up_picture)
+            up.addmm_(mixture.T, up_vectors)
+            sub_cells = decoder.upscale(up.unflatten(-1, (4, -1))).flatten(0, 2)  # (L * 16, C/8)
+            return arrange_sub_cells(weights @ sub_cells.T, self.grid)
