@@ -139,7 +139,7 @@ class ExportedEncoder(nn.Module):
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> nn.Module:
         """Refuse what ``to``, ``cuda``, ``half`` and the like come down to."""
-        after = fn(torch.zeros(1))
+        after = fn(torch.zeros(1, device="cpu"))
         if (after.device.type, after.dtype) != ("cpu", torch.float32):
             raise RuntimeError(
                 f"{TITLES[self.backend]} computes this image encoder on the CPU in float32; it "

@@ -114,7 +114,7 @@ class CropSearch:
         Only the masks of those are ever computed.
         """
         in_frame = to_input_frame(points, self.embedding.original_size, self.embedding.input_size)
-        coords = torch.zeros(len(points), 2, 2)
+        coords = torch.zeros(len(points), 2, 2, dtype=torch.float32, device="cpu")
         coords[:, 0] = torch.from_numpy(in_frame)
         coords = coords.to(self.model.device)
         kinds = torch.tensor([FOREGROUND_LABEL, PADDING_LABEL], device=self.model.device)

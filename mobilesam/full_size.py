@@ -90,7 +90,8 @@ class _Axis:
     """
 
     def __init__(self, cells: int, frame: int, covered: int, outputs: int) -> None:
-        spread = F.interpolate(torch.eye(cells)[None], frame, mode="linear")[..., :covered]
+        each = torch.eye(cells, dtype=torch.float32, device="cpu")[None]
+        spread = F.interpolate(each, frame, mode="linear")[..., :covered]
         if covered != outputs:
             spread = F.interpolate(spread, outputs, mode="linear")
         self.matrix = spread[0].T.contiguous().numpy()

@@ -243,7 +243,8 @@ class Predictor:
         mask = _check_mask_input(mask_input, embedding, model.device)
         if mask is None and len(coords) >= MANY_PROMPTS:
             many = ManyPrompts(model, embedding.features)
-            low_res, iou = many.decode(coords, labels, torch.arange(4)[outputs])
+            wanted = torch.arange(4, device=model.device)[outputs]
+            low_res, iou = many.decode(coords, labels, wanted)
         else:
             low_res, iou = _decode_in_parts(model, embedding, coords, labels, mask, outputs)
         low_res, iou = low_res.float().cpu(), iou.float().cpu()

@@ -74,7 +74,7 @@ class ResizeLongestSide:
         _check_pairs(coords.shape)
         height, width = self.get_preprocess_shape(*original_size, self.target_length)
         scale = (width / original_size[1], height / original_size[0])
-        return coords.to(torch.float32) * torch.tensor(scale, device=coords.device)
+        return coords.to(torch.float32) * coords.new_tensor(scale, dtype=torch.float32)
 
     def apply_boxes_torch(self, boxes: torch.Tensor, original_size: Size) -> torch.Tensor:
         """Scale a (B, 4) tensor."""

@@ -166,9 +166,9 @@ class SAM:
         ]
         masks = [mask for p in predictions for mask in p.masks.reshape(-1, *size)]
         tight = [mask_to_box(mask) for mask in masks]
-        boxes = torch.tensor(tight, dtype=torch.float32).reshape(-1, 4)
+        boxes = np.array(tight, np.float32).reshape(-1, 4)
         scores = np.concatenate([p.iou_predictions.ravel() for p in predictions])
-        return Masks(masks, size), _boxes(boxes, torch.from_numpy(scores), size)
+        return Masks(masks, size), _boxes(boxes, scores, size)
 
     def _everything(
         self, embedding: ImageEmbedding, photo: np.ndarray, options: EverythingOptions
@@ -179,14 +179,17 @@ class SAM:
         scores = [one.predicted_iou for one in records]
         size = embedding.original_size
         return Masks([one.rle for one in records], size), _boxes(
-            torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
-            torch.tensor(scores, dtype=torch.float32),
+            np.array(boxes, np.float32).reshape(-1, 4),
+            np.array(scores, np.float32),
             size,
         )
 
 
-def _boxes(xyxy: torch.Tensor, conf: torch.Tensor, size: tuple[int, int]) -> Boxes:
-    return Boxes(xyxy, conf, torch.arange(len(xyxy), dtype=torch.float32), size)
+def _boxes(xyxy: np.ndarray, conf: np.ndarray, size: tuple[int, int]) -> Boxes:
+    numbers = np.arange(len(xyxy), dtype=np.float32)
+    return Boxes(
+        torch.from_numpy(xyxy), torch.from_numpy(conf), torch.from_numpy(numbers), orig_shape=size
+    )
 
 
 def _search_options(model: Sam, settings: dict[str, Any], everything: bool) -> EverythingOptions:

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from mobilesam import (
+    SAM,
     Predictor,
     ResizeLongestSide,
     SamAutomaticMaskGenerator,
@@ -18,6 +19,7 @@ from mobilesam import (
     build_sam_vit_t,
     load_model,
     sam_model_registry,
+    simple_api,
 )
 from mobilesam.masks import mask_iou
 from mobilesam.modeling import Sam
@@ -304,6 +306,42 @@ def test_everything_works_under_autocast(small_model: Sam, noise_photo: np.ndarr
     assert embedding.features.dtype == torch.bfloat16
     assert records[0]["segmentation"].shape == (90, 160)
     assert result.masks.shape == (7, 1, 90, 160)
+
+
+def test_pytorchs_defaults_do_not_matter(
+    small_model: Sam, noise_photo: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(simple_api, "load_model", lambda *_: small_model)
+    thresholds = {"pred_iou_thresh": -10, "stability_score_thresh": -10}
+    boxes = [(5, 5, 60, 50)] * 7
+
+    def answers() -> list[np.ndarray]:
+        predictor, sam = Predictor(small_model), SamPredictor(small_model)
+        sam.set_image(noise_photo)
+        in_frame = sam.transform.apply_boxes_torch(torch.tensor(boxes, device="cpu"), (90, 160))
+        assert in_frame.dtype == torch.float32
+        generator = SamAutomaticMaskGenerator(small_model, points_per_side=3, **thresholds)
+        result = SAM().predict(noise_photo, bboxes=boxes)[0].numpy()
+        return [
+            sam.predict(box=np.array(boxes[0]))[2],
+            sam.predict_torch(None, None, in_frame)[2].numpy(),
+            predictor.predict(predictor.encode(noise_photo), boxes=boxes).low_res_logits,
+            *(record["segmentation"] for record in generator.generate(noise_photo)),
+            result.masks.data,
+            result.boxes.data,
+        ]
+
+    expected = answers()
+    with torch.device("meta"):  # in place of a GPU, where whatever is made there is lost, too
+        elsewhere = answers()
+    torch.set_default_dtype(torch.float64)
+    try:
+        longer = answers()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for other in (elsewhere, longer):
+        for one, answer in zip(expected, other, strict=True):
+            np.testing.assert_allclose(one, answer, atol=1e-5)
 
 
 @pytest.mark.parametrize("make", [Predictor, SamPredictor, SamAutomaticMaskGenerator])

@@ -159,7 +159,7 @@ class ManyPrompts:
             (B, M, 4h, 4w) low-res logits and (B, M) predicted IoU.
         """
         masks, scores = [], []
-        for some in torch.arange(len(coords)).split(PROMPTS_AT_A_TIME):
+        for some in torch.arange(len(coords), device=coords.device).split(PROMPTS_AT_A_TIME):
             readings = self.read(coords[some], labels[some])
             masks += [self.masks(readings, prompt, outputs) for prompt in range(len(some))]
             scores.append(readings.iou_predictions[:, outputs])
