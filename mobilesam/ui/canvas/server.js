@@ -2,6 +2,7 @@
 // nothing until all is there, and cannot be stopped.
 
 const UPLOAD_SILENCE_MS = 60000; // so long without a byte more, and the connection counts as lost
+const LEAVING_MS = 10000; // a page that is here so long after it was to be left stays
 
 // The address of the server's interface, or null where this page is a part of another server's, which
 // does not know.
@@ -22,6 +23,9 @@ function fileAddress({ url }) {
 
 function createUploading(upload) {
   let request = null;
+  let isLeaving = false;
+
+  addEventListener("beforeunload", () => (isLeaving = true));
 
   // Returns a promise of the file's path on the server; `onShare` gets how much of it is there, 0 to 1.
   function send(file, onShare) {
@@ -42,8 +46,11 @@ function createUploading(upload) {
       current.onloadend = () => {
         clearTimeout(timer);
         const [path] = (current.status === 200 && current.response) || [];
-        if (path) resolve(path);
-        else reject(new Error(current.status ? `HTTP ${current.status}` : "no connection"));
+        if (path) return resolve(path);
+        const fail = () => reject(new Error(current.status ? `HTTP ${current.status}` : "no connection"));
+        // Firefox cuts requests off before it leaves the page: that photo is still being opened then.
+        if (isLeaving && !current.status) setTimeout(fail, LEAVING_MS);
+        else fail();
       };
       const form = new FormData();
       form.append("files", file);
