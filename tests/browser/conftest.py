@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright import sync_api
@@ -76,13 +77,16 @@ def server_url(request: pytest.FixtureRequest) -> str:
     return os.environ.get("MOBILESAM_DEMO_URL") or request.getfixturevalue("server").url
 
 
+def launch_chromium(browser_type: sync_api.BrowserType, **options: Any) -> sync_api.Browser:
+    found = (shutil.which(name) for name in ("chromium", "google-chrome", "chromium-browser"))
+    path = next(filter(None, found), None)
+    return browser_type.launch(executable_path=path, args=CHROMIUM_FLAGS, **options)
+
+
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[sync_api.Browser]:
-    found = (shutil.which(name) for name in ("chromium", "google-chrome", "chromium-browser"))
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=next(filter(None, found), None), args=CHROMIUM_FLAGS
-        )
+        browser = launch_chromium(playwright.chromium)
         yield browser
         browser.close()
 

@@ -8,6 +8,8 @@ import pytest
 
 from mobilesam.ui.demo import EXAMPLES_FOLDER
 from mobilesam.ui.examples import find_examples
+from tests.browser.conftest import launch_chromium
+from tests.browser.demo_page import DemoPage
 from tests.browser.pace import assert_median_within
 
 EXAMPLES = find_examples(EXAMPLES_FOLDER)
@@ -46,6 +48,18 @@ def test_the_header_is_one_line_and_nothing_overflows(visit):
         page.locator(f".ms-tab[data-tab={tab}]").click()
         assert page.evaluate("document.documentElement.scrollWidth") <= 320, tab
         assert page.evaluate("scrollX") == 0
+
+
+def test_the_photo_stays_when_the_page_gets_taller_than_the_window(chromium, server_url):
+    shows_bars = {"ignore_default_args": ["--hide-scrollbars"]}
+    browser = launch_chromium(chromium.browser_type, **shows_bars)
+    demo = DemoPage(browser.new_page(viewport={"width": 1280, "height": 1000}), server_url)
+    demo.start()
+    before = demo.page.locator(".ms-stage").bounding_box()
+    demo.page.get_by_text("Keyboard and gestures").click()
+    assert demo.page.evaluate("document.documentElement.scrollHeight > innerHeight")
+    assert demo.page.locator(".ms-stage").bounding_box() == before
+    browser.close()
 
 
 def test_every_example_shows_its_objects_and_says_what_they_show(visit):

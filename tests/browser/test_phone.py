@@ -75,7 +75,7 @@ def test_a_phone_held_sideways_has_the_whole_photo_on_its_screen(visit):
     assert bounds(demo, ".ms-stage")[3] <= 390
 
 
-@pytest.mark.parametrize("width", [568, 621, 760, 761, 844, 1000])
+@pytest.mark.parametrize("width", [568, 621, 776, 777, 844, 1000])
 def test_the_model_s_name_stands_in_one_line_of_the_head(visit, width):
     demo = visit(viewport={"width": width, "height": 700})
     name = demo.page.locator(".ms-model-name").bounding_box()
