@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import pytest
 
 
@@ -28,6 +30,16 @@ def test_a_name_from_a_spreadsheet_is_one_line_in_links_and_after_a_reload(named
     named.reload()
     named.wait_mask()
     assert [one["name"] for one in named.objects] == ["cup 1"]
+
+
+def test_a_name_of_many_emoji_from_a_link_stays_whole(visit):
+    name = "a" + "🦝" * 60  # JavaScript counts two for each of them
+    objects = f"active=1&object={quote(name)};1e90ff;+300,200"
+    demo = visit(address=f"/#v=1&example=coffee.jpg&size=600x400&{objects}")
+    field = rename_field(demo)
+    field.press("Enter")
+    assert [one["name"] for one in demo.objects] == [name]
+    assert demo.page.get_by_role("button", name="Undo").is_disabled()
 
 
 def test_pasted_text_that_is_also_a_picture_goes_into_the_field(named):

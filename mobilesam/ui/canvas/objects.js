@@ -196,7 +196,7 @@ function createObjects(onChange) {
       return changed(`${find(id).name} selected.`);
     },
     rename(id, name) {
-      const text = oneLine(name).trim().slice(0, 80);
+      const text = [...oneLine(name).trim()].slice(0, MAX_NAME).join("");
       if (!find(id) || !text || find(id).name === text) return false;
       remember();
       find(id).name = text;
