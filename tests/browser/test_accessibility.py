@@ -40,6 +40,13 @@ def open_everything_closed(demo):
             summary.click()
 
 
+@pytest.mark.parametrize("part", [".ms h1", "#mobilesam-compare"])
+def test_screen_readers_are_told_that_the_page_is_in_english(visit, part):
+    page = visit(locale="ar").page
+    language = page.locator(part).evaluate("(node) => node.closest('[lang]').lang")
+    assert language == "en"
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize(("width", "height"), SIZES)
 def test_axe_finds_nothing(visit, width, height, scheme):

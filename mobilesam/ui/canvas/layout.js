@@ -273,5 +273,6 @@ function buildLayout(host) {
   parts.root = make("div", { class: "ms", "data-state": "empty" }, buildHeader(parts),
     make("div", { class: "ms-main" }, work, buildSide(parts)), parts.live);
   host.replaceChildren(make("style", {}, STYLE), parts.root);
+  host.closest("main")?.setAttribute("lang", "en"); // Gradio says the browser's language, and has its footer in it
   return parts;
 }
