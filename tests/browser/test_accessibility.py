@@ -47,6 +47,36 @@ def test_screen_readers_are_told_that_the_page_is_in_english(visit, part):
     assert language == "en"
 
 
+# As Firefox does where zoom is set to be of text only.
+ENLARGE_TEXT = """() => {
+  const all = [...document.querySelectorAll("main, main *")];
+  const sizes = all.map((node) => getComputedStyle(node)).map(({ fontSize, lineHeight }) => [
+    `calc(2 * ${fontSize})`,
+    lineHeight === "normal" ? lineHeight : `calc(2 * ${lineHeight})`,
+  ]);
+  all.forEach(({ style }, index) => ([style.fontSize, style.lineHeight] = sizes[index]));
+}"""
+CUT_OFF = """(parts) => parts
+  .filter(({ scrollWidth, clientWidth }) => scrollWidth > clientWidth)
+  .map(({ textContent }) => textContent)"""
+
+
+def test_text_of_twice_the_size_is_seen_whole(visit):
+    page = visit(keep_objects=True).page
+    page.evaluate(ENLARGE_TEXT)
+    width = page.evaluate("document.documentElement.clientWidth")
+    panel = page.locator(".ms-side").bounding_box()
+    for part in (".ms-tab", ".ms-side [data-action]", ".ms-save", ".ms-candidate"):
+        for box in (one.bounding_box() for one in page.locator(part).all() if one.is_visible()):
+            assert box["x"] >= (0 if part == ".ms-tab" else panel["x"]), part
+            assert box["x"] + box["width"] <= width - 24, part
+    assert page.locator(".ms-save, .ms-candidate").evaluate_all(CUT_OFF) == []
+    is_cut = "(lines) => lines.some((line) => line.scrollHeight > line.clientHeight)"
+    assert not page.locator(".ms-candidate span").evaluate_all(is_cut)
+    page.get_by_role("tab", name="Compare").click()
+    assert page.locator(".ms-compare-controls > button").evaluate_all(CUT_OFF) == []
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize(("width", "height"), SIZES)
 def test_axe_finds_nothing(visit, width, height, scheme):
