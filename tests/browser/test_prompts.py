@@ -256,6 +256,14 @@ def test_zoom_keeps_clicks_where_they_are(coffee):
     assert coffee.page.locator(".ms-zoom-fit").inner_text() == "100 %"
 
 
+def test_a_held_key_sets_one_point(coffee):
+    coffee.page.locator(".ms-stage").focus()
+    for _ in range(5):
+        coffee.page.keyboard.down("Enter")  # again and again, as a keyboard says it
+    coffee.page.keyboard.up("Enter")
+    assert coffee.points == [[300, 200, 1]]
+
+
 def test_the_keyboard_alone_is_enough(coffee):
     page = coffee.page
     page.locator(".ms-stage").focus()

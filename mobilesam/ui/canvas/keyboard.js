@@ -111,7 +111,8 @@ function attachKeyboard(parts, view, prompts, page) {
     const isBracket = event.altKey && !event.metaKey && ["[", "]"].includes(event.key);
     const isCommand = (event.ctrlKey || event.metaKey || event.altKey) && !isBracket;
     if (!view.photo || page.isOpening || isCommand) return;
-    if (press(event)) event.preventDefault();
+    const isHeld = event.repeat && event.key === "Enter"; // one point is meant
+    if (isHeld || press(event)) event.preventDefault();
   });
 
   // Undo and redo work from anywhere on the page but text fields.
