@@ -53,6 +53,9 @@ class StubPredictor:
             model_identity=self.model.name,
         )
 
+    def check_embedding(self, embedding):
+        assert embedding.model_identity == self.model.name
+
     def candidates(self, embedding, points=None, labels=None, box=None, mask_input=None):
         points = None if points is None else [tuple(point) for point in points]
         self.asked.append({"points": points, "box": box, "mask_input": mask_input})
