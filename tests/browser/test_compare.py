@@ -85,6 +85,12 @@ class CompareTab:
         style = self.page.locator("#ms-compare-slider img").nth(1).get_attribute("style")
         return float(style.split("inset(")[1].split("%")[0].split()[-1])
 
+    def wait_line(self) -> None:
+        """Until Gradio has cut the second picture there, some time after both are loaded."""
+        self.page.wait_for_function(
+            "document.querySelectorAll('#ms-compare-slider img')[1]?.style.clipPath"
+        )
+
     @property
     def focused(self) -> str:
         return self.page.evaluate("document.activeElement.id")
@@ -199,6 +205,7 @@ def test_two_models_are_compared(open_tab):
         ".every((picture) => picture.naturalWidth > 300)"
     )
     assert tab.place("#ms-compare-slider img")["width"] > 300
+    tab.wait_line()
     assert tab.line == pytest.approx(50, abs=2)
     handle = page.get_by_role("slider", name="Line between the two masks")
     handle.scroll_into_view_if_needed()
@@ -370,6 +377,7 @@ def test_the_tab_fits_a_phone(open_tab):
     tab.press("start")
     tab.wait_said("Done.")
     tab.page.get_by_role("slider").evaluate("(line) => line.scrollIntoView({ block: 'center' })")
+    tab.wait_line()
     top = tab.page.evaluate("scrollY")
     x, y = tab.grip
     tab.swipe((x - 90, y), 0, -100)
