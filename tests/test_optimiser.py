@@ -106,30 +106,35 @@ def test_how_far_a_run_is_and_how_many_steps_it_will_have() -> None:
     assert Schedule(40, None).expected_steps(10, 5) == 40
     schedule = Schedule(None, 1)
     assert schedule.expected_steps(0, 0.0) == math.inf
-    assert schedule.expected_steps(10, 15.0) == 40  # just resumed
+    assert schedule.expected_steps(10, 15.0) == math.inf  # no step is known
     for step, seconds in enumerate([6, 6, 0.5, 6, 0.6, 0.5, 0.5, 0.5]):  # three new shapes
         schedule.note(seconds)
         if step < 7:
             assert schedule.expected_steps(step + 1, 20.0) == math.inf
-            assert schedule.expected_steps(step + 11, 20.0) == (step + 11) * 3
     assert schedule.expected_steps(8, 20.6) == pytest.approx(8 + 39.4 / 0.5)
     assert Schedule(30, 1).expected_steps(0, 0.0) == 30
 
 
-def test_new_shapes_at_the_beginning_do_not_shorten_the_warmup() -> None:
-    """Where each of them stands still for seconds, as on a GPU."""
+@pytest.mark.parametrize("resumed", [math.inf, 20])
+def test_new_shapes_do_not_shorten_the_warmup(resumed: float) -> None:
+    """Each of them stands still for seconds in every process, as on a GPU."""
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0)
     optimizer.param_groups[0]["base_lr"] = 1.0
-    schedule, seconds, shares = Schedule(None, 3), 0.0, []
+    schedule, seconds, shares = Schedule(None, 5), 0.0, []
     for step in range(40):
+        if step == resumed:
+            quickest, schedule = schedule.quickest, Schedule(None, 5)
+            schedule.quickest = quickest
         expected = schedule.expected_steps(step, seconds)
         progress = schedule.progress(step, seconds)
         shares.append(set_learning_rates(optimizer, step, 150, expected, progress))
-        took = 4.5 if step in (0, 1, 3, 9, 17) else 0.07
+        stands_still = step in (0, 1, 3, 9, 17) or resumed <= step < resumed + 3
+        took = 4.5 if stands_still else 0.07
         seconds += took
         schedule.note(took)
     assert shares[:8] == pytest.approx([(step + 1) / 150 for step in range(8)], rel=0.05)
-    assert shares[30] == pytest.approx(31 / 150, rel=0.1)
+    for step in range(20, 40):
+        assert shares[step] == pytest.approx((step + 1) / 150, rel=0.1)
 
 
 def test_a_few_skipped_steps_are_borne_but_not_most() -> None:

@@ -96,6 +96,16 @@ def test_a_cut_run_goes_on_to_the_weights_of_an_unbroken_one(data: Path, tmp_pat
     assert logs[0] == logs[1]
 
 
+def test_a_resumed_run_remembers_its_quickest_step(data: Path, tmp_path: Path) -> None:
+    changes = {"steps": None, "minutes": 10.0, "checkpoint_steps": 2}
+    config = small_config(TeacherConfig, data, tmp_path, **changes)
+    with pytest.raises(KeyboardInterrupt):
+        CutOff(config).run()
+    run = TeacherRun(config)
+    assert 0 < run.schedule.quickest <= run.seconds / 2  # two steps were done
+    assert run.schedule.expected_steps(20, run.seconds) < math.inf
+
+
 class Asked(TeacherRun):
     """Gets signals in its second step."""
 

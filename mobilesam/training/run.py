@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import logging
+import math
 import sys
 import time
 from abc import ABC, abstractmethod
@@ -161,6 +162,7 @@ class Run(ABC):
         for name in COUNTED:
             setattr(self, name, state[name])
         self.skips.total = state["skipped"]
+        self.schedule.quickest = state.get("quickest", math.inf)  # earlier versions kept none
         if self.rank == 0:
             for name in (curves.LOG, curves.VALIDATION):
                 curves.drop_rows_after(self.out / name, self.step)
@@ -308,6 +310,7 @@ class Run(ABC):
             "optimizer": self.optimizer.state_dict(),
             **{name: getattr(self, name) for name in COUNTED},
             "skipped": self.skips.total,
+            "quickest": self.schedule.quickest,
             "config": self._fixed(),
         }
         save_state(self.state_path, state)

@@ -8,7 +8,7 @@ import torch
 
 LAST_RATE = 0.01  # of the learning rate is left at the end of the cosine
 LONGEST_WARMUP = 0.1  # of the schedule
-FEWEST_TIMED = 8  # steps, before it is judged by them how many there will be
+FEWEST_TIMED = 8  # steps, before it is judged by the quickest how many there will be
 
 
 class Schedule:
@@ -17,18 +17,19 @@ class Schedule:
     Args:
         steps: The most of them; None where only the clock counts.
         minutes: The most of them; None where only the steps count.
+
+    Attributes:
+        quickest: How many seconds the quickest step took; infinite where none is known.
     """
 
     def __init__(self, steps: int | None, minutes: float | None) -> None:
         self._steps = steps or math.inf
         self._seconds = 60 * minutes if minutes else math.inf
-        self._quickest = math.inf
-        self._timed = 0
+        self.quickest = math.inf
 
     def note(self, seconds: float) -> None:
         """Note how long a step took."""
-        self._quickest = min(self._quickest, seconds)
-        self._timed += 1
+        self.quickest = min(self.quickest, seconds)
 
     def progress(self, step: int, seconds: float) -> float:
         """Return how much of it is used up after so many steps and seconds, 0 to 1."""
@@ -40,14 +41,9 @@ class Schedule:
         By the quickest step so far: the first ones of a process wait for kernels, which a GPU
         compiles for every new shape of photos.
         """
-        if math.isinf(self._seconds):
+        if step < FEWEST_TIMED or math.isinf(self.quickest):
             return self._steps
-        if self._timed >= FEWEST_TIMED:
-            by_clock = step + max(0.0, self._seconds - seconds) / self._quickest
-        elif step > self._timed and seconds:  # just resumed
-            by_clock = step * self._seconds / seconds
-        else:
-            by_clock = math.inf
+        by_clock = step + max(0.0, self._seconds - seconds) / self.quickest
         return min(self._steps, by_clock)
 
 
