@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import io
 import math
+import multiprocessing
 import os
 import re
 import resource
@@ -136,6 +137,24 @@ def test_a_run_that_is_asked_to_stop_ends_its_step_and_saves(
     finally:
         signal.signal(signal.SIGINT, ignored)
     assert not (tmp_path / "state.pt").exists()
+
+
+class Broken(TeacherRun):
+    """Fails in its second step, as nothing foresees."""
+
+    def step_arguments(self, batch):
+        if self.step == 1:
+            raise RuntimeError("an illegal memory access")
+        return super().step_arguments(batch)
+
+
+def test_a_run_that_fails_leaves_no_reader_behind(data: Path, tmp_path: Path) -> None:
+    """Else Python, which keeps the traceback to its end, would wait a minute for them there."""
+    before = set(multiprocessing.active_children())
+    with pytest.raises(RuntimeError, match="illegal memory") as kept:
+        Broken(small_config(TeacherConfig, data, tmp_path, workers=2)).run()
+    assert set(multiprocessing.active_children()) == before
+    assert kept.tb is not None
 
 
 def test_a_full_disk_leaves_the_state_that_was_there(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -130,9 +131,10 @@ class EmbeddingCache:
             progress: Called with the number of photos that were added.
         """
         numbers = [number for shard in shards for number in self.photos_of(shard)]
-        loader = training_loader(_Photos(source, samples, numbers, self.index), workers)
-        items = zip(numbers, loader, strict=True)
-        with ThreadPoolExecutor(1) as writer:  # a shard is written while the next is computed
+        read = training_loader(_Photos(source, samples, numbers, self.index), workers)
+        # a shard is written while the next is computed
+        with closing(read) as loader, ThreadPoolExecutor(1) as writer:
+            items = zip(numbers, loader, strict=True)
             writing: Future[None] | None = None
             for shard, group in itertools.groupby(items, lambda item: item[0] // PHOTOS_PER_SHARD):
                 embeddings = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,8 +37,11 @@ class _Reader(IterableDataset):
 
 def training_loader(
     batches: Dataset | IterableDataset, workers: int, pin_memory: bool = False
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
     """Yield such batches endlessly, in the order of their steps.
+
+    Close it in the end, whatever ends the work: a traceback keeps it otherwise, and the processes
+    outlive the SIGTERM with which Python, when it ends, would end them.
 
     Args:
         batches: What makes them; or photos by their numbers, which end with the last.

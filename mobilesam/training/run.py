@@ -10,6 +10,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -203,12 +204,17 @@ class Run(ABC):
     def _train(self) -> None:
         config = self.config
         pin = self.device.type == "cuda"
-        loader = training_loader(self.photos, config.workers, pin_memory=pin)
+        batches = training_loader(self.photos, config.workers, pin_memory=pin)
         self.set_modes()
         bar = self.progress_bar(total=config.steps, initial=self.step, unit="step")
         self._logged_seconds = self.seconds
         self._mark = time.perf_counter()
-        with StopRequest(self.rank, self.world) as stop, bar, logging_redirect_tqdm():
+        with (
+            StopRequest(self.rank, self.world) as stop,
+            closing(batches) as loader,
+            bar,
+            logging_redirect_tqdm(),
+        ):
             while True:
                 before = self.seconds
                 self._train_step(loader)
