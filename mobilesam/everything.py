@@ -198,7 +198,7 @@ def generate(
     A mask is only certain when all others are known that it may be a duplicate of, so the
     iterator gives its first one at the end of the search, all in SAM's order. ``found`` hears of
     each mask at once; a few that it hears of turn out to be duplicates and are not in the final
-    list, and specks and holes are removed in the final list only.
+    list.
 
     Memory does not grow with the grid: one batch's cells are held at a time, one mask at the
     picture's size, and run lengths of the masks that passed.

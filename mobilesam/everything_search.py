@@ -204,6 +204,7 @@ class Search:
         self._crops = [(box, grids[layer]) for box, layer in crops]
         self._done, self._total = 0, sum(len(grid) for _, grid in self._crops)
         self._provisional: list[Box] = []
+        self._known_clean: dict[Find, Find] = {}
 
     def records(self) -> Iterator[MaskRecord]:
         """Search, and hand out what is left."""
@@ -218,7 +219,7 @@ class Search:
             scores = 1 / np.array(sizes, np.float32)  # smaller crops go first
             finds = _without_duplicates(finds, scores, self.options.crop_nms_thresh)
         if self.options.min_mask_region_area > 0:
-            finds = self._cleaned(finds)
+            finds = self._all_cleaned(finds)
         for find in finds:
             yield find.record(self.size)
 
@@ -247,9 +248,9 @@ class Search:
         return True
 
     def tell_found(self, find: Find) -> None:
-        """Tell the caller of a mask."""
+        """Tell the caller of a mask, as it will be in the end."""
         if self._found is not None:
-            self._found(find.record(self.size))
+            self._found(self._cleaned(find).record(self.size))
 
     def _encode(self, box: Box) -> ImageEmbedding:
         if self._embedding is not None:
@@ -288,23 +289,32 @@ class Search:
                 self.tell_found(find)
             yield find
 
-    def _cleaned(self, finds: list[Find]) -> list[Find]:
-        """Remove holes and islands, then the duplicates that this makes; untouched masks win."""
-        cleaned, untouched = [], []
+    def _all_cleaned(self, finds: list[Find]) -> list[Find]:
+        """Clean all, and drop the duplicates that this makes; untouched masks win."""
+        cleaned = []
         for find in finds:
             self.stop_if_cancelled()
+            cleaned.append(self._cleaned(find))
+        untouched = [after is before for after, before in zip(cleaned, finds, strict=True)]
+        threshold = max(self.options.box_nms_thresh, self.options.crop_nms_thresh)
+        return _without_duplicates(cleaned, np.array(untouched, np.float32), threshold)
+
+    def _cleaned(self, find: Find) -> Find:
+        """Remove a mask's small holes and islands; without any it is the same find."""
+        least = self.options.min_mask_region_area
+        if least <= 0:
+            return find
+        if find not in self._known_clean:
             mask = rle.decode({"size": self.size, "counts": find.counts})
-            least = self.options.min_mask_region_area
             mask, filled = remove_small_regions(mask, least, "holes")
             mask, removed = remove_small_regions(mask, least, "islands")
-            untouched.append(not (filled or removed))
+            clean = find
             if filled or removed:
                 x0, y0, x1, y1 = (int(edge) for edge in mask_to_box(mask))
                 box = (x0, y0, max(x1 - 1, 0), max(y1 - 1, 0))
-                find = replace(find, counts=np.array(rle.encode(mask)["counts"]), box=box)
-            cleaned.append(find)
-        threshold = max(self.options.box_nms_thresh, self.options.crop_nms_thresh)
-        return _without_duplicates(cleaned, np.array(untouched, np.float32), threshold)
+                clean = replace(find, counts=np.array(rle.encode(mask)["counts"]), box=box)
+            self._known_clean[find] = clean
+        return self._known_clean[find]
 
 
 def _without_duplicates(finds: list[Find], scores: np.ndarray, threshold: float) -> list[Find]:

@@ -198,7 +198,9 @@ def test_grids_of_ones_own(varied_predictor: Predictor, disks: np.ndarray) -> No
 def test_specks_and_holes_are_removed(varied_predictor: Predictor, disks: np.ndarray) -> None:
     options = replace(FREE, points_per_side=2)
     found = list(generate(varied_predictor, disks, options))
-    cleaned = list(generate(varied_predictor, disks, replace(options, min_mask_region_area=60)))
+    heard: list[MaskRecord] = []
+    clean = replace(options, min_mask_region_area=60)
+    cleaned = list(generate(varied_predictor, disks, clean, found=heard.append))
     assert 0 < len(cleaned) <= len(found)
     changed = 0
     for record in cleaned:
@@ -216,6 +218,8 @@ def test_specks_and_holes_are_removed(varied_predictor: Predictor, disks: np.nda
             sizes = component_sizes(parts)
             assert not sizes or len(sizes) == 1 or min(sizes) >= 60
     assert changed
+    told = [(record.point_coords, record.rle) for record in heard]  # clean from the start
+    assert all((record.point_coords, record.rle) in told for record in cleaned)
 
 
 def component_sizes(mask: np.ndarray) -> list[int]:

@@ -8,6 +8,7 @@ import threading
 import time
 import weakref
 import zlib
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,10 +16,13 @@ import pytest
 from conftest import disk_photo
 
 from mobilesam import EverythingOptions, generate
+from mobilesam.masks import remove_small_regions
+from mobilesam.transforms import read_image
 from mobilesam.ui import everything, everything_run
 from mobilesam.ui.courtesy import Courtesy
 from mobilesam.ui.sessions import Session
 
+EXAMPLES = Path(__file__).parents[1] / "examples"
 SIZE = (96, 150)
 THRESHOLDS = {"predicted_iou": 0.1, "stability": 0.1}  # a disk gets more than its one mask
 
@@ -106,6 +110,7 @@ def test_the_last_message_holds_the_library_s_masks_the_largest_first(
         points_per_batch=everything.POINTS_PER_BATCH,
         pred_iou_thresh=0.1,
         stability_score_thresh=0.1,
+        min_mask_region_area=int(SIZE[0] * SIZE[1] * everything.SPECK),
         fast=is_fast,
     )
     records = sorted(generate(embedded, photo, options), key=lambda record: -record.area)
@@ -137,6 +142,26 @@ def test_updates_add_up_to_the_last_message(studio, session, monkeypatch):
     assert all(mask is known[mask["id"]] for mask in kept)  # the same mask has the same number
     ids = [mask["id"] for mask in last["masks"]]
     assert len(set(ids)) == len(ids)
+
+
+@pytest.mark.parametrize("is_fast", [True, False])
+def test_no_mask_has_specks_or_pinholes(studio, embedded, monkeypatch, is_fast):
+    monkeypatch.setattr(everything_run, "UPDATE_SECONDS", 0.001)
+    coffee = read_image(EXAMPLES / "coffee.jpg")
+    size = coffee.shape[:2]
+    least = size[0] * size[1] * everything.SPECK
+
+    def is_clean(mask):
+        return not any(remove_small_regions(mask, least, kind)[1] for kind in ("holes", "islands"))
+
+    options = EverythingOptions.for_model(embedded.model, points_per_side=8, fast=is_fast)
+    assert not all(is_clean(record.mask()) for record in generate(embedded, coffee, options))
+    session = shown(embedded, coffee)
+    *running, last = updates(studio, session, message(density=8, fast=is_fast))
+    assert last["masks"]
+    assert all(
+        is_clean(pixels(mask, size)) for update in [*running, last] for mask in update["masks"]
+    )
 
 
 def test_a_large_photo_is_searched_at_the_size_of_the_preview(studio, embedded):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from mobilesam.everything import EverythingOptions
-from mobilesam.ui.everything_run import PageOptions, Run
+from mobilesam.ui.everything_run import PageOptions, Run, preview_size
 from mobilesam.ui.messages import PromptError
 from mobilesam.ui.sessions import Session
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 DENSITIES = (8, 16, 32)  # points per side the page offers
 USUAL_DENSITY = 16
+SPECK = 1 / 2000  # of the photo: smaller islands and holes are removed from every mask
 POINTS_PER_BATCH = 8  # decoded between two looks at whether to go on: 20-100 ms on two cores
 
 
@@ -64,12 +65,14 @@ def parse_options(
     predicted_iou = _number(chosen["predicted_iou"], 1, "The least predicted IoU")
     stability = _number(chosen["stability"], 1, "The least stability")
     min_area = _number(chosen["min_area"], pixels, "The smallest area")
+    rows, columns = preview_size(original_size)
     options = EverythingOptions.for_model(
         model,
         points_per_side=int(density),
         points_per_batch=POINTS_PER_BATCH,
         pred_iou_thresh=predicted_iou,
         stability_score_thresh=stability,
+        min_mask_region_area=int(rows * columns * SPECK),
         fast=is_fast,
     )
     return PageOptions(options, min_area)

@@ -44,6 +44,13 @@ class PageOptions:
     min_area: float
 
 
+def preview_size(size: tuple[int, int]) -> tuple[int, int]:
+    """Return the (height, width) at which a photo of that size is searched."""
+    height, width = size
+    scale = min(1.0, PREVIEW_SIDE / max(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
 class Run:
     """One search.
 
@@ -69,7 +76,7 @@ class Run:
         self._predictor, self._options = predictor, options
         self._is_over, self._courtesy = is_over, courtesy
         self._photo_size = embedding.original_size
-        self._size = _preview_size(embedding.original_size)
+        self._size = preview_size(embedding.original_size)
         self._embedding = replace(embedding, original_size=self._size)
         self._ended = threading.Event()
         self._masks: list[Props] = []  # as found; the thread only ever appends
@@ -129,8 +136,10 @@ class Run:
     def _note_found(self, record: MaskRecord) -> None:
         if self._is_over():  # a batch may find many, and each takes a while
             raise EverythingCancelled("The search was cancelled.")
+        before = len(self._known)
         mask = self._mask(record)
-        if mask is not None and len(self._masks) < MAX_MASKS:
+        is_new = len(self._known) > before  # two may be the same without their specks
+        if mask is not None and is_new and len(self._masks) < MAX_MASKS:
             self._masks.append(mask)
 
     def _mask(self, record: MaskRecord) -> Props | None:
@@ -165,12 +174,6 @@ class Run:
         }
         self._known[key] = mask
         return mask
-
-
-def _preview_size(size: tuple[int, int]) -> tuple[int, int]:
-    height, width = size
-    scale = min(1.0, PREVIEW_SIDE / max(height, width))
-    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def _packed(mask: np.ndarray) -> str:
