@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import torch
 
 from mobilesam.predictor import ImageEmbedding, MaskPrediction, Predictor
 from mobilesam.prompts import Numbers, Prompts
@@ -101,7 +102,8 @@ def check_steps(
         ValueError: They do not fit the prompt.
     """
     for name, given in (("steps", steps), ("choices", choices)):
-        if given is not None and not isinstance(given, Sequence | np.ndarray):
+        is_array = isinstance(given, np.ndarray | torch.Tensor) and given.ndim > 0
+        if given is not None and not is_array and not isinstance(given, Sequence):
             raise TypeError(f"{name} must be a list, with a value for each step; got {given!r}.")
     counts = _check_counts(steps, prompts)
     return counts, _check_choices(choices, counts, prompts)

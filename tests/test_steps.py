@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from mobilesam import ImageEmbedding, MaskPrediction, Predictor
 from mobilesam.masks import mask_iou
@@ -165,11 +166,22 @@ def test_what_is_no_list_and_no_embedding_is_named(
     counting: Counting, embedding: ImageEmbedding
 ) -> None:
     for name in ("steps", "choices"):
-        with pytest.raises(TypeError, match=rf"{name} must be a list, .*; got 1\."):
-            predict_steps(counting, embedding, POINTS, **{name: 1})
+        for given in (1, np.array(1)):
+            with pytest.raises(TypeError, match=rf"{name} must be a list, .*; got .*1\)?\."):
+                predict_steps(counting, embedding, POINTS, **{name: given})
     with pytest.raises(TypeError, match=r"Expected a picture's embedding, got ndarray; encode"):
         predict_steps(counting, np.zeros((5, 5, 3), np.uint8), POINTS)
     assert counting.decodes == 0
+
+
+def test_steps_and_choices_may_be_arrays_and_tensors(
+    counting: Counting, embedding: ImageEmbedding
+) -> None:
+    points, given = POINTS[:2], {"steps": [1, 2], "choices": [2, 0]}
+    expected = predict_steps(counting, embedding, points, **given)
+    for make in (np.array, torch.tensor):
+        arrays = {name: make(values) for name, values in given.items()}
+        check_same(predict_steps(counting, embedding, points, **arrays), expected)
 
 
 class LastFew(dict[Hashable, np.ndarray]):
