@@ -308,6 +308,21 @@ def test_everything_works_under_autocast(small_model: Sam, noise_photo: np.ndarr
     assert result.masks.shape == (7, 1, 90, 160)
 
 
+def test_what_was_encoded_under_autocast_answers_outside_of_it_too(
+    small_model: Sam, noise_photo: np.ndarray
+) -> None:
+    predictor, box = SamPredictor(small_model), {"box": np.array([5, 5, 60, 50])}
+    predictor.set_image(noise_photo)
+    expected = predictor.predict(**box)[2]
+    with torch.autocast("cpu", torch.bfloat16):
+        predictor.set_image(noise_photo)
+        inside = predictor.predict(**box)[2]
+    assert predictor.features.dtype == torch.bfloat16
+    outside = predictor.predict(**box)[2]
+    for answer in (inside, outside):
+        np.testing.assert_allclose(answer, expected, atol=0.05)
+
+
 def test_pytorchs_defaults_do_not_matter(
     small_model: Sam, noise_photo: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:

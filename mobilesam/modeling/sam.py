@@ -193,13 +193,16 @@ class Sam(nn.Module):
     def project_image(self, features: torch.Tensor) -> ImageProjections | None:
         """Compute once what each click on (B, 256, h, w) features without a mask would repeat.
 
-        None if the model draws its prompts: then no two clicks have anything in common.
+        None if the model draws its prompts: then no two clicks have anything in common. Under
+        autocast, too, it has the weights' own type, so that clicks may come outside of it.
         """
         if self.draws_prompts:
             return None
         pe = self.prompt_encoder.dense_pe(*features.shape[-2:])
-        image = image_cells(features) + self.prompt_encoder.no_mask()
-        projections = self.mask_decoder.transformer.layers[0].project(image, pe)
+        no_mask = self.prompt_encoder.no_mask()
+        image = (image_cells(features) + no_mask).to(no_mask.dtype)
+        with torch.autocast(image.device.type, enabled=False):
+            projections = self.mask_decoder.transformer.layers[0].project(image, pe)
         return replace(projections, changes=self.changes)
 
     @property
