@@ -219,3 +219,21 @@ def test_parameters_are_counted_right(name: str) -> None:
 def test_unknown_encoders_and_sizes_are_refused(name: str, size: int) -> None:
     with pytest.raises(ValueError, match=r"got|expected one of"):
         build_image_encoder(name, size)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_positions_are_exact_whatever_pytorchs_default_type(dtype: torch.dtype) -> None:
+    encoder = PromptEncoder(16, 640, draws_prompts=True)
+    prompt = torch.tensor([[[445.0, 290.0], [630.0, 5.0]]]), torch.tensor([[1, 0]])
+
+    def positions() -> tuple[torch.Tensor, torch.Tensor]:
+        return encoder.dense_pe(27, 40), encoder.draw(*prompt, (27, 40))
+
+    expected = positions()
+    torch.set_default_dtype(dtype)
+    try:
+        given = positions()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for one, other in zip(given, expected, strict=True):
+        assert torch.equal(one, other)

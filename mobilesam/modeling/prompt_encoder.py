@@ -125,9 +125,9 @@ class PromptEncoder(nn.Module):
 
     def dense_pe(self, height: int, width: int) -> torch.Tensor:
         """Return the (1, height * width, C) position encoding of an image embedding's cells."""
-        device = self.no_mask_embed.weight.device
-        y = (torch.arange(height, device=device) + 0.5) / self.embed_size
-        x = (torch.arange(width, device=device) + 0.5) / self.embed_size
+        like = {"dtype": torch.float32, "device": self.no_mask_embed.weight.device}
+        y = (torch.arange(height, **like) + 0.5) / self.embed_size
+        x = (torch.arange(width, **like) + 0.5) / self.embed_size
         grid = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1)  # (h, w, 2) as x, y
         return self.pe_layer(grid).flatten(0, 1).unsqueeze(0)
 
@@ -168,9 +168,9 @@ class PromptEncoder(nn.Module):
         Returns:
             (B, 1, 4h, 4w) logits.
         """
+        like = {"dtype": torch.float32, "device": coords.device}
         rows, columns = (
-            torch.arange(side * self.embed_stride // LOW_RES_STRIDE, device=coords.device)
-            for side in grid
+            torch.arange(side * self.embed_stride // LOW_RES_STRIDE, **like) for side in grid
         )
         xy = (coords + 0.5) / LOW_RES_STRIDE  # in cells, their edges at whole numbers
         dx = columns + 0.5 - xy[..., :1]  # (B, N, columns)
