@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.browser.everything_tab import EverythingTab
+from tests.browser.traffic import Traffic
 
 # Holds back the message that ends a stream of answers, once `holdsEnd` says so.
 HOLD_END = """
@@ -60,6 +61,21 @@ def test_a_file_is_made(ending):
     with ending.page.expect_download() as saved:
         send_unheard(ending, ending.page.locator(".ms-save[data-save=mask]").click)
     assert saved.value.suggested_filename.endswith("-mask.png")
+
+
+def test_a_busy_server_is_not_asked_again_and_again(demo):
+    """Each of these would be one more in its queue, and a message where that is full."""
+    demo.page.clock.install()
+    demo.reload()
+    traffic = Traffic(demo)
+    traffic.catch("encode_picture")
+    demo.page.locator('.ms-example[data-example="coffee.jpg"]').click()
+    traffic.wait_caught()
+    for _ in range(12):
+        demo.page.clock.fast_forward(3100)
+    traffic.let_go()
+    demo.page.wait_for_selector('.ms[data-title="coffee.jpg"][data-state=ready]')
+    assert 1 <= traffic.sent["listen"] <= 4
 
 
 def test_everything_is_found(ending):

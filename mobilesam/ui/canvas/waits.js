@@ -1,6 +1,6 @@
 // What is done while an answer of the server does not come.
 
-const HEARING_MS = 3000; // so long without a word
+const HEARING_MS = 3000; // so long without a word, then twice as long, and so on
 
 // Send a request again when it stays unanswered, each time later, and give up in the end.
 function createRetry(wait, limit, onGiveUp) {
@@ -30,13 +30,17 @@ function createHearing(trigger) {
   const timers = new Map(); // of events of which nothing is heard yet
 
   function stop(event) {
-    clearInterval(timers.get(event));
+    clearTimeout(timers.get(event));
     timers.delete(event);
   }
 
-  function start(event) {
+  function start(event, wait = HEARING_MS) {
     stop(event);
-    timers.set(event, setInterval(() => navigator.onLine && trigger("listen"), HEARING_MS));
+    const listen = () => {
+      if (navigator.onLine) trigger("listen");
+      start(event, 2 * wait);
+    };
+    timers.set(event, setTimeout(listen, wait));
   }
 
   return { start, stop };
