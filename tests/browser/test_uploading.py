@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from tests.browser.demo_page import LOST
 from tests.browser.pictures import disc, large_photo, phone_photo
 from tests.browser.test_photos import EXAMPLES
 
@@ -85,6 +86,16 @@ def test_a_connection_that_is_silent_is_given_up(coffee, large):
     coffee.page.locator(".ms-notice", has_text=said).wait_for()
     assert not coffee.page.locator(".ms-busy").is_visible()
     assert (coffee.data("title"), coffee.points) == ("coffee.jpg", [[300, 200, 1]])
+
+
+def test_a_lost_connection_is_told_at_once_on_a_page_that_was_not_left_after_all(coffee, large):
+    coffee.page.clock.install(time=0)
+    coffee.page.evaluate("dispatchEvent(new Event('beforeunload'))")
+    coffee.page.clock.pause_at(60)
+    coffee.page.route("**/gradio_api/upload*", lambda route: route.abort())
+    choose(coffee, large)
+    coffee.page.locator(".ms-notice", has_text="check the connection and try again").wait_for()
+    coffee.forgive(LOST)
 
 
 @pytest.mark.parametrize("config", ["undefined", '{ root: "https://other.example" }'])

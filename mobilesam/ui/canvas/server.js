@@ -25,7 +25,10 @@ function createUploading(upload) {
   let request = null;
   let isLeaving = false;
 
-  addEventListener("beforeunload", () => (isLeaving = true));
+  addEventListener("beforeunload", () => {
+    isLeaving = true;
+    setTimeout(() => (isLeaving = false), LEAVING_MS);
+  });
 
   // Returns a promise of the file's path on the server; `onShare` gets how much of it is there, 0 to 1.
   function send(file, onShare) {
