@@ -19,6 +19,18 @@ PHONE = {**TOUCH, "device_scale_factor": 2}
 LOST = "net::ERR_"  # what Chromium says of requests without a connection
 CUT_OFF = "^(AbortError: signal is aborted|Unexpected error Connection errored out)"
 
+# Until the page has come to rest, for some frames.
+SCROLLED = """() => new Promise((go) => {
+  let [top, rests] = [NaN, 0];
+  const look = () => {
+    rests = scrollY === top ? rests + 1 : 0;
+    top = scrollY;
+    if (rests < 10) requestAnimationFrame(look);
+    else go();
+  };
+  look();
+})"""
+
 
 class DemoPage:
     """One visitor's page.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from playwright.sync_api import expect
 
 NOTE_STREAMS = """() => {
   window.streams = [];
@@ -91,8 +92,8 @@ def test_escape_closes_the_camera_and_gives_the_focus_back(with_camera):
         assert demo.page.evaluate("document.activeElement.closest('.ms-main') === null")
     demo.page.keyboard.press("Escape")
     demo.page.wait_for_selector(DIALOG, state="detached")
+    demo.page.wait_for_function(f"() => ({LIVE_TRACKS})() === 0")
     assert camera.evaluate("(button) => button === document.activeElement")
-    assert demo.page.evaluate(LIVE_TRACKS) == 0
     assert (demo.data("title"), demo.data("points"), demo.notice) == (title, points, "")
 
 
@@ -112,7 +113,7 @@ def test_the_other_camera_can_be_chosen_where_there_is_one(with_camera):
         ".filter(({ kind }) => kind === 'videoinput').length"
     )
     other = demo.page.get_by_role("button", name="Other camera")
-    assert other.is_visible() == (count > 1)
+    expect(other).to_be_visible(visible=count > 1)
     demo.page.evaluate(
         """() => {
           const list = navigator.mediaDevices.enumerateDevices.bind(navigator.mediaDevices);

@@ -69,7 +69,7 @@ def test_a_finger_shows_a_mask_first_and_then_takes_it(visit):
     assert page.locator(".ms-tag").is_hidden()
     page.locator(".ms-stage").scroll_into_view_if_needed()
     page.touchscreen.tap(*demo.screen(150, 250))
-    assert demo.data("lit") != ""
+    page.wait_for_selector(".ms:not([data-lit=''])")
     assert demo.objects == []
     tag = page.locator(".ms-tag")
     tag.get_by_role("button", name="Make it an object").tap()
@@ -77,18 +77,17 @@ def test_a_finger_shows_a_mask_first_and_then_takes_it(visit):
     assert len(demo.objects) == 1
     assert "✓ An object now: Object 1" in tag.inner_text()  # the panel is out of sight
     tag.get_by_role("button", name="Remove").tap()
-    assert demo.objects == []
+    page.wait_for_selector('.ms[data-objects="[]"]')
     tag.get_by_role("button", name="Make it an object").tap()
     demo.wait_mask()
     assert len(demo.objects) == 1
     taken = demo.data("lit")
     row = demo.page.locator(f"[data-mask]:not([data-mask='{taken}'])").first
     row.tap()
-    assert demo.data("lit") == row.get_attribute("data-mask")
+    page.wait_for_selector(f".ms[data-lit='{row.get_attribute('data-mask')}']")
     assert len(demo.objects) == 1
     row.tap()
-    demo.wait_mask()
-    assert len(demo.objects) == 2
+    page.wait_for_function("JSON.parse(document.querySelector('.ms').dataset.objects).length === 2")
     assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
 
 
@@ -111,11 +110,10 @@ def test_a_finger_takes_a_mask_of_the_zoomed_photo(visit):
     demo.page.evaluate("() => document.querySelector('[data-action=zoom-in]').click()")
     demo.page.evaluate("() => document.querySelector('[data-action=zoom-in]').click()")
     demo.page.locator(".ms-stage").scroll_into_view_if_needed()
+    demo._wait_frame()
     place = demo.screen(200, 250)
     demo.page.touchscreen.tap(*place)
-    demo.page.wait_for_timeout(100)
-    lit = demo.data("lit")
-    assert lit != ""
+    demo.page.wait_for_selector(".ms:not([data-lit=''])")
     demo.page.touchscreen.tap(*place)
     demo.wait_mask()
     assert len(demo.objects) == 1

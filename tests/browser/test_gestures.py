@@ -53,6 +53,7 @@ def test_a_pinch_on_the_trackpad_zooms_in_safari_too(coffee):
     )
     assert kept == [False, False, False]  # the page itself stays as it is
     assert coffee.page.locator(".ms-zoom-fit").inner_text() == "150 %"
+    coffee._wait_frame()
     assert coffee.screen(300, 200) == pytest.approx((x, y), abs=1)
 
 
@@ -137,7 +138,7 @@ def test_a_pen_draws_a_box_and_excludes_by_holding(coffee):
     assert coffee.box is not None
     assert coffee.points == []
     pen("pointerdown", 400, 300)
-    coffee.page.wait_for_timeout(700)
+    coffee.page.wait_for_selector('.ms:not([data-points="[]"])')
     pen("pointerup", 400, 300)
     assert [label for _, _, label in coffee.points] == [0]
     pen("pointerleave", 400, 300)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from playwright.sync_api import expect
 
 from mobilesam import Predictor, load_model, predict_steps
 from tests.browser.demo_page import iou
@@ -237,23 +238,26 @@ def test_colour_and_opacity_need_no_request(coffee):
 def test_zoom_keeps_clicks_where_they_are(coffee):
     target = spot(coffee, 0.7, 0.3)
     coffee.page.mouse.move(*coffee.screen(*target))
+    zoom = coffee.page.locator(".ms-zoom-fit")
     coffee.page.keyboard.down("Control")
     for _ in range(4):
+        before = zoom.inner_text()
         coffee.page.mouse.wheel(0, -120)
+        expect(zoom).not_to_have_text(before)
     coffee.page.keyboard.up("Control")
-    coffee.page.wait_for_timeout(100)
-    assert int(coffee.page.locator(".ms-zoom-fit").inner_text().split()[0]) > 200
+    assert int(zoom.inner_text().split()[0]) > 200
+    coffee._wait_frame()
     coffee.click(*target)
     coffee.wait_mask()
     assert coffee.points == [[*target, 1]]
     coffee.tool("pan")
     before = coffee.screen(*target)
     coffee.drag(target, (target[0] + 20, target[1] + 10))
-    coffee.page.wait_for_timeout(100)
+    coffee._wait_frame()
     assert coffee.screen(*target) != before
     assert len(coffee.points) == 1
     coffee.action("zoom-fit")
-    assert coffee.page.locator(".ms-zoom-fit").inner_text() == "100 %"
+    assert zoom.inner_text() == "100 %"
 
 
 def test_a_held_key_sets_one_point(coffee):

@@ -67,8 +67,8 @@ def test_a_photo_that_was_still_being_opened_is_named_after_a_reload(demo, photo
     demo.wait_mask()
     uploads = []
     demo.page.route("**/upload*", lambda route: uploads.append(route))  # never answered
-    demo.page.set_input_files(".ms input[type=file]", str(photo))
-    demo.page.get_by_text("Uploading…").first.wait_for()
+    with demo.page.expect_request("**/upload*"):
+        demo.page.set_input_files(".ms input[type=file]", str(photo))
     if cuts_off_first:  # as Firefox does, which tells the page only later that it is left
         demo.page.evaluate("dispatchEvent(new Event('beforeunload'))")
         with demo.page.expect_event("requestfailed"):

@@ -262,6 +262,7 @@ def test_a_save_reads_the_photo_again_after_that_failed(visit, launch):
     traffic = Traffic(demo)
     traffic.catch("encode_picture", drop=True)
     demo.click(60, 350)
+    demo.page.wait_for_selector(".ms[data-state=encoding]")
     for _ in range(8):
         demo.page.wait_for_timeout(200)
         demo.page.clock.fast_forward(130_000)

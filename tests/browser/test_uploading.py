@@ -77,8 +77,8 @@ def test_a_connection_that_is_silent_is_given_up(coffee, large):
     coffee.wait_mask()
     coffee.page.clock.install()
     coffee.page.route("**/gradio_api/upload*", lambda route: None)  # never answered
-    choose(coffee, large)
-    coffee.page.get_by_text("Uploading…").first.wait_for()
+    with coffee.page.expect_request("**/gradio_api/upload*"):
+        choose(coffee, large)
     coffee.page.clock.fast_forward(50_000)
     assert coffee.page.locator(".ms-busy").is_visible()
     coffee.page.clock.fast_forward(20_000)

@@ -10,9 +10,10 @@ import urllib.request
 
 import numpy as np
 import pytest
+from playwright.sync_api import expect
 
 from mobilesam import Predictor, load_model, predict_steps
-from tests.browser.demo_page import LOST, PHONE, iou
+from tests.browser.demo_page import LOST, PHONE, SCROLLED, iou
 from tests.browser.demo_server import Server
 
 
@@ -61,7 +62,7 @@ def test_a_phone_taps_holds_pinches_and_scrolls(visit):
     assert [label for _, _, label in demo.points] == [1]
 
     fingers.send("touchStart", demo.screen(120, 60))
-    page.wait_for_timeout(700)
+    page.wait_for_function("JSON.parse(document.querySelector('.ms').dataset.points).length === 2")
     fingers.send("touchEnd")
     demo.wait_mask()
     assert [label for _, _, label in demo.points] == [1, 0]
@@ -73,26 +74,25 @@ def test_a_phone_taps_holds_pinches_and_scrolls(visit):
         fingers.send("touchMove", (x, y - 20 * step))
         page.wait_for_timeout(16)
     fingers.send("touchEnd")
-    page.wait_for_timeout(300)
-    assert page.evaluate("scrollY") > before + 60
+    page.wait_for_function("(top) => scrollY > top", arg=before + 60)
+    page.evaluate(SCROLLED)
     assert len(demo.points) == 2
     page.evaluate("scrollTo(0, 0)")
-    page.wait_for_timeout(100)
+    page.evaluate(SCROLLED)
 
     x, y = demo.screen(300, 200)
     fingers.send("touchStart", (x - 30, y), (x + 30, y))
     for step in range(1, 7):
         fingers.send("touchMove", (x - 30 - 10 * step, y), (x + 30 + 10 * step, y))
     fingers.send("touchEnd")
-    page.wait_for_timeout(200)
+    page.wait_for_function("parseFloat(document.querySelector('.ms-zoom-fit').textContent) > 150")
     assert len(demo.points) == 2
-    assert float(page.locator(".ms-zoom-fit").text_content().split()[0]) > 150
 
     fit = page.locator(".ms-zoom-fit")
     fit.tap()
-    assert fit.text_content() == "100 %"
+    expect(fit).to_have_text("100 %")
     page.locator("[data-action=zoom-in]").tap()  # one finger is enough
-    assert fit.text_content() == "125 %"
+    expect(fit).to_have_text("125 %")
     assert len(demo.points) == 2
 
 
