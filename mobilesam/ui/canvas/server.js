@@ -23,12 +23,9 @@ function fileAddress({ url }) {
 
 function createUploading(upload) {
   let request = null;
-  let isLeaving = false;
+  let leftAt = -Infinity; // when the page was last to be left
 
-  addEventListener("beforeunload", () => {
-    isLeaving = true;
-    setTimeout(() => (isLeaving = false), LEAVING_MS);
-  });
+  addEventListener("beforeunload", () => (leftAt = performance.now()));
 
   // Returns a promise of the file's path on the server; `onShare` gets how much of it is there, 0 to 1.
   function send(file, onShare) {
@@ -52,6 +49,7 @@ function createUploading(upload) {
         if (path) return resolve(path);
         const fail = () => reject(new Error(current.status ? `HTTP ${current.status}` : "no connection"));
         // Firefox cuts requests off before it leaves the page: that photo is still being opened then.
+        const isLeaving = performance.now() - leftAt < LEAVING_MS;
         if (isLeaving && !current.status) setTimeout(fail, LEAVING_MS);
         else fail();
       };
