@@ -188,7 +188,7 @@ class DemoPage:
 
     # --- seeing ----------------------------------------------------------------------------------
 
-    def _wait_frame(self) -> None:
+    def wait_frame(self) -> None:
         """Wait until what has changed is drawn."""
         self.page.evaluate(
             "() => new Promise((go) => requestAnimationFrame(() => requestAnimationFrame(go)))"
@@ -196,7 +196,7 @@ class DemoPage:
 
     def painted(self, x: float, y: float) -> bool:
         """Whether the mask's colour lies on a pixel of the photo."""
-        self._wait_frame()
+        self.wait_frame()
         return self.page.evaluate(
             """([x, y]) => {
               const stage = document.querySelector(".ms-stage");
@@ -211,7 +211,7 @@ class DemoPage:
 
     def painted_share(self) -> float:
         """Share of the stage that the mask's colour covers."""
-        self._wait_frame()
+        self.wait_frame()
         return self.page.evaluate(
             """() => {
               const layer = document.querySelectorAll(".ms-stage canvas")[1];

@@ -88,6 +88,8 @@ def test_a_finger_shows_a_mask_first_and_then_takes_it(visit):
     assert len(demo.objects) == 1
     row.tap()
     page.wait_for_function("JSON.parse(document.querySelector('.ms').dataset.objects).length === 2")
+    demo.wait_mask()
+    assert len(demo.objects) == 2
     assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
 
 
@@ -110,7 +112,7 @@ def test_a_finger_takes_a_mask_of_the_zoomed_photo(visit):
     demo.page.evaluate("() => document.querySelector('[data-action=zoom-in]').click()")
     demo.page.evaluate("() => document.querySelector('[data-action=zoom-in]').click()")
     demo.page.locator(".ms-stage").scroll_into_view_if_needed()
-    demo._wait_frame()
+    demo.wait_frame()
     place = demo.screen(200, 250)
     demo.page.touchscreen.tap(*place)
     demo.page.wait_for_selector(".ms:not([data-lit=''])")

@@ -72,7 +72,7 @@ def test_every_example_shows_its_objects_and_says_what_they_show(visit):
         assert demo.page.locator(".ms-hint").inner_text() == example.hint
         for width in (390, 1280):
             demo.page.set_viewport_size({"width": width, "height": 860})
-            demo._wait_frame()
+            demo.wait_frame()
             assert covered_points(demo) == [], (name, width)
         for one in example.objects:
             for x, y, label in one["points"]:

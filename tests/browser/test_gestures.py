@@ -53,7 +53,7 @@ def test_a_pinch_on_the_trackpad_zooms_in_safari_too(coffee):
     )
     assert kept == [False, False, False]  # the page itself stays as it is
     assert coffee.page.locator(".ms-zoom-fit").inner_text() == "150 %"
-    coffee._wait_frame()
+    coffee.wait_frame()
     assert coffee.screen(300, 200) == pytest.approx((x, y), abs=1)
 
 
@@ -200,7 +200,7 @@ def test_equal_sentences_in_a_row_are_both_announced(coffee):
 def test_the_outline_stays_on_the_photo(coffee):
     coffee.drag((1, 1), tuple(side - 2 for side in coffee.photo_size))
     coffee.wait_mask()
-    coffee._wait_frame()
+    coffee.wait_frame()
     outside = coffee.page.evaluate(
         """() => {
           const stage = document.querySelector(".ms-stage");

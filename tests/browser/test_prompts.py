@@ -246,14 +246,14 @@ def test_zoom_keeps_clicks_where_they_are(coffee):
         expect(zoom).not_to_have_text(before)
     coffee.page.keyboard.up("Control")
     assert int(zoom.inner_text().split()[0]) > 200
-    coffee._wait_frame()
+    coffee.wait_frame()
     coffee.click(*target)
     coffee.wait_mask()
     assert coffee.points == [[*target, 1]]
     coffee.tool("pan")
     before = coffee.screen(*target)
     coffee.drag(target, (target[0] + 20, target[1] + 10))
-    coffee._wait_frame()
+    coffee.wait_frame()
     assert coffee.screen(*target) != before
     assert len(coffee.points) == 1
     coffee.action("zoom-fit")
