@@ -278,6 +278,22 @@ def test_a_link_that_is_pasted_into_an_open_page_is_followed(demo):
     assert demo.painted(250, 100)
 
 
+def test_a_link_pasted_while_the_page_writes_its_own_into_the_address_is_followed(demo):
+    demo.click(560, 220)
+    demo.wait_mask()
+    demo.page.evaluate(
+        """(link) => {
+          location.hash = link;
+          dispatchEvent(new Event("pagehide")); // keeps what is shown, before the page hears of it
+        }""",
+        GOOD,
+    )
+    demo.page.wait_for_selector('.ms[data-title="cat.jpg"][data-state=ready]')
+    demo.wait_mask()
+    assert without_ids(demo.objects)[0]["name"] == "Cat"
+    demo.page.wait_for_function("() => location.hash.includes('example=cat.jpg')")
+
+
 LINK_TO_ANOTHER_PHOTO = "#v=1&photo=mine.png&size=320x240&object=Mine;1e90ff;+160,120"
 
 

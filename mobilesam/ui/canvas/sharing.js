@@ -138,8 +138,9 @@ function createSharing(parts, view, prompts, page, examples) {
     pending = { ...pending, objects, history: null };
   }
 
-  addEventListener("hashchange", () => {
-    const read = readLink(location.hash);
+  // Not the address as it is: the page may have written what it shows there since.
+  addEventListener("hashchange", ({ newURL }) => {
+    const read = readLink(new URL(newURL).hash);
     if (!parts.host.isConnected) return;
     if (read?.state) follow(read);
     else if (read?.error) page.say(read.error, "share");
