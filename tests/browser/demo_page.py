@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 from PIL import Image
+from playwright.sync_api import Route
 
 TIMEOUT_MS = 30_000
 TOUCH = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
@@ -69,6 +70,23 @@ class DemoPage:
         self.page.reload()
         self.wait_ready()
         self.forgive(CUT_OFF, since=before)
+
+    def route(self, address: str, handler: Callable[[Route], object]) -> None:
+        """Let a handler decide on requests to an address (a glob), from now on.
+
+        For a moment after Playwright's own `route` the browser still sends some past it, which
+        then nobody hears of: so it is asked until it does not.
+        """
+        probe = re.compile(r"\?is-routed$")
+        self.page.route(probe, lambda route: route.fulfill(status=204))
+        self.page.route(address, handler)
+        self.page.evaluate(
+            """async () => {
+              const ask = () => fetch("?is-routed", { method: "HEAD" }).catch(() => ({}));
+              while ((await ask()).status !== 204);
+            }"""
+        )
+        self.page.unroute(probe)
 
     def forgive(self, pattern: str, since: int = 0) -> None:
         """Forget errors that hold a pattern, which the test has brought about itself."""

@@ -264,12 +264,12 @@ def test_the_whole_flow_by_keyboard_alone(keyboard):
 
 def test_a_press_that_leaves_nothing_more_to_do_keeps_the_focus(keyboard):
     demo, page = keyboard.demo, keyboard.page
-    held = []  # until all presses are done; early: at first the browser sends some past it
-    page.route("**/queue/join*", lambda route: held.append(route))
     demo.click(300, 200)
     demo.wait_mask()
     mask = page.locator(".ms-save[data-save=mask]")
     mask.focus()
+    held = []
+    demo.route("**/queue/join*", lambda route: held.append(route))  # until all presses are done
     with page.expect_download():
         with page.expect_request("**/queue/join*"):
             keyboard.press("Enter")

@@ -344,7 +344,7 @@ def test_what_the_server_refuses_is_said(open_tab):
     tab = open_tab()
     start, stop = (tab.page.locator(f"#ms-compare-{name}") for name in ("start", "stop"))
     for address in ("**/run/predict*", "**/queue/join*"):  # handed in, and its turn
-        tab.page.route(address, lambda route: route.fulfill(status=500, json={"error": None}))
+        tab.demo.route(address, lambda route: route.fulfill(status=500, json={"error": None}))
         with tab.page.expect_response(address):  # what is said may be of the one before
             start.press("Enter")
         tab.page.unroute(address)

@@ -182,7 +182,7 @@ def test_a_press_in_the_list_ends_a_name_and_does_what_it_says(two, typed):
 
 
 def test_a_press_in_the_list_goes_on_while_a_mask_arrives(two):
-    two.page.route("**/run/predict*", lambda route: None)  # until the press has begun
+    two.route("**/run/predict*", lambda route: None)  # until the press has begun
     with two.page.expect_request("**/run/predict*"):
         two.click(380, 300)
     press_down(two, row(two, 0).locator("[data-do=hide]"))

@@ -66,7 +66,7 @@ def test_a_photo_that_was_still_being_opened_is_named_after_a_reload(demo, photo
     demo.click(560, 220)
     demo.wait_mask()
     uploads = []
-    demo.page.route("**/upload*", lambda route: uploads.append(route))  # never answered
+    demo.route("**/upload*", lambda route: uploads.append(route))  # never answered
     with demo.page.expect_request("**/upload*"):
         demo.page.set_input_files(".ms input[type=file]", str(photo))
     if cuts_off_first:  # as Firefox does, which tells the page only later that it is left
@@ -281,7 +281,7 @@ def test_a_photo_on_its_way_back_is_set_aside_for_another(demo, photo, twin, oth
 def test_going_back_can_be_tried_again(demo, photo, twin):
     objects, _ = own_work(demo, photo)
     demo.open_example("coffee.jpg")
-    demo.page.route("**/gradio_api/upload*", lambda route: route.abort())
+    demo.route("**/gradio_api/upload*", lambda route: route.abort())
     demo.page.get_by_role("button", name="Back to my photo").click()
     demo.page.get_by_text("check the connection and try again").wait_for()
     assert demo.data("title") == "coffee.jpg"
@@ -304,7 +304,7 @@ def lose_session(demo):
         route.continue_(url=address, post_data=body)
 
     for kind in ("run", "queue"):
-        demo.page.route(f"**/gradio_api/{kind}/**", as_stranger)
+        demo.route(f"**/gradio_api/{kind}/**", as_stranger)
 
 
 def test_a_lost_session_keeps_zoom_and_what_was_set_aside(demo, photo):

@@ -219,7 +219,7 @@ def test_an_object_selected_while_a_photo_is_uploaded_is_the_one_compared(coffee
     coffee.click(100, 100)
     coffee.wait_mask()
     first = coffee.objects[0]["id"]
-    coffee.page.route("**/gradio_api/upload*", lambda route: None)  # never answered
+    coffee.route("**/gradio_api/upload*", lambda route: None)  # never answered
     phone_photo(tmp_path / "mine.jpg")
     coffee.page.set_input_files(".ms input[type=file]", str(tmp_path / "mine.jpg"))
     coffee.page.get_by_text("Uploading…").first.wait_for()

@@ -76,7 +76,7 @@ def test_a_connection_that_is_silent_is_given_up(coffee, large):
     coffee.click(300, 200)
     coffee.wait_mask()
     coffee.page.clock.install()
-    coffee.page.route("**/gradio_api/upload*", lambda route: None)  # never answered
+    coffee.route("**/gradio_api/upload*", lambda route: None)  # never answered
     with coffee.page.expect_request("**/gradio_api/upload*"):
         choose(coffee, large)
     coffee.page.clock.fast_forward(50_000)
@@ -92,7 +92,7 @@ def test_a_lost_connection_is_told_at_once_on_a_page_that_was_not_left_after_all
     coffee.page.clock.install(time=0)
     coffee.page.evaluate("dispatchEvent(new Event('beforeunload'))")
     coffee.page.clock.pause_at(60)
-    coffee.page.route("**/gradio_api/upload*", lambda route: route.abort())
+    coffee.route("**/gradio_api/upload*", lambda route: route.abort())
     choose(coffee, large)
     coffee.page.locator(".ms-notice", has_text="check the connection and try again").wait_for()
     coffee.forgive(LOST)
@@ -115,7 +115,7 @@ def test_a_photo_that_the_server_cannot_keep_leaves_the_one_before(coffee, tmp_p
     coffee.click(300, 200)
     coffee.wait_mask()
     refusal = {"status": 500, "body": "Internal Server Error"}
-    coffee.page.route("**/gradio_api/upload*", lambda route: route.fulfill(**refusal))
+    coffee.route("**/gradio_api/upload*", lambda route: route.fulfill(**refusal))
     phone_photo(tmp_path / "mine.jpg")
     coffee.page.set_input_files(".ms input[type=file]", str(tmp_path / "mine.jpg"))
     coffee.page.locator(".ms-notice", has_text="error 500").wait_for()

@@ -29,7 +29,7 @@ class Traffic:
                 self.held.append(route)
 
         for address in ("**/run/predict*", "**/queue/join*"):
-            self.demo.page.route(address, decide)
+            self.demo.route(address, decide)
 
     def wait_caught(self) -> None:
         for _ in range(300):
