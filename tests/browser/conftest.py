@@ -7,13 +7,16 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from playwright import sync_api
 
 from tests.browser.demo_page import DemoPage
-from tests.browser.demo_server import Server
+from tests.browser.demo_server import Server, free_port
+
+if TYPE_CHECKING:
+    from mobilesam.ui.models import ModelShelf
 
 DISABLED_FEATURES = [
     # pages of the address bar, which nobody sees: a fifth of the time of most tests
@@ -75,6 +78,39 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def server_url(request: pytest.FixtureRequest) -> str:
     """Address of the demo: one started here, or a running one named by MOBILESAM_DEMO_URL."""
     return os.environ.get("MOBILESAM_DEMO_URL") or request.getfixturevalue("server").url
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[Server]:
+    """A demo that its test may end and start again; to be named before `visit`, to end after it."""
+    if "MOBILESAM_DEMO_URL" in os.environ:
+        pytest.skip("starts a server of its own")
+    started = Server(tmp_path)
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def launch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., str]]:
+    """Serve a demo from this process, where a test may replace its parts; returns its address.
+
+    Like `own_server` it is to be named before `visit`.
+    """
+    from mobilesam.ui import LAUNCH_OPTIONS, build_demo
+
+    demos = []
+
+    def serve(models: ModelShelf, **options: Any) -> str:
+        monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+        demos.append(build_demo(models=models, **options))
+        _, url, _ = demos[-1].launch(
+            server_port=free_port(), prevent_thread_lock=True, quiet=True, **LAUNCH_OPTIONS
+        )
+        return url.rstrip("/")
+
+    yield serve
+    for demo in demos:
+        demo.close()
 
 
 def launch_chromium(browser_type: sync_api.BrowserType, **options: Any) -> sync_api.Browser:

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import Route
 
-TIMEOUT_MS = 30_000
+TIMEOUT_MS = 60_000  # a slow machine with other tests beside this one takes half of it
 TOUCH = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 PHONE = {**TOUCH, "device_scale_factor": 2}
 LOST = "net::ERR_"  # what Chromium says of requests without a connection

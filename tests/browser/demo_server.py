@@ -23,23 +23,27 @@ def free_port() -> int:
 
 
 class Server:
-    """`python app.py` as a process of its own."""
+    """`python app.py` as a process of its own, which can be ended and started again."""
 
-    def __init__(self, folder: Path, port: int | None = None, options: Sequence[str] = ()) -> None:
-        self.port = port or free_port()
+    def __init__(self, folder: Path, options: Sequence[str] = ()) -> None:
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / f"server-{self.port}.log"
-        environment = os.environ | {
+        self._environment = os.environ | {
             "GRADIO_TEMP_DIR": str(folder / "gradio"),
             "HF_HUB_OFFLINE": "1",
         }
         command = [sys.executable, "app.py", "--model", "embedded", "--no-download"]
         command += ["--backend", "torch", *options]  # no export in the background
+        self._command = [*command, "--port", str(self.port)]
+        self.start()
+
+    def start(self) -> None:
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
-                [*command, "--port", str(self.port)],
+                self._command,
                 cwd=REPOSITORY,
-                env=environment,
+                env=self._environment,
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )

@@ -35,7 +35,7 @@ def mounted(monkeypatch, tmp_path):
     thread.join()
 
 
-def test_a_photo_is_opened_segmented_and_saved(visit, mounted, tmp_path):
+def test_a_photo_is_opened_segmented_and_saved(mounted, visit, tmp_path):
     demo = visit(mounted, address="/", keep_objects=True)
     _, center = phone_photo(tmp_path / "phone.jpg")
     demo.open_file(tmp_path / "phone.jpg")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 
 import pytest
 
 from tests.browser.demo_page import LOST, iou
-from tests.browser.demo_server import Server
 from tests.browser.pictures import disc
 
 CLIPBOARD = ["clipboard-read", "clipboard-write"]
@@ -228,27 +226,22 @@ def test_a_click_without_a_connection_is_answered_when_there_is_one(demo, photo)
     demo.forgive(LOST)
 
 
-@pytest.mark.skipif("MOBILESAM_DEMO_URL" in os.environ, reason="starts a server of its own")
-def test_a_click_while_the_server_is_away_is_not_lost(visit, photo, tmp_path):
-    server = Server(tmp_path)
-    try:
-        demo = visit(server.url)
-        demo.open_file(photo)
-        server.stop()
-        demo.click(160, 120)
-        server = Server(tmp_path, server.port)
-        demo.page.wait_for_function(  # at once: Gradio loads the page again when it likes
-            """(title) => {
-              const shown = document.querySelector(".ms")?.dataset;
-              const isPainted = shown?.rev && shown.rev === shown.paintedRev;
-              return isPainted && shown.title === title && shown.points === "[[160,120,1]]";
-            }""",
-            arg=photo.name,
-        )
-        demo.page.goto("about:blank")
-        demo.forgive(LOST)
-    finally:
-        server.stop()
+def test_a_click_while_the_server_is_away_is_not_lost(own_server, visit, photo):
+    demo = visit(own_server.url)
+    demo.open_file(photo)
+    own_server.stop()
+    demo.click(160, 120)
+    own_server.start()
+    demo.page.wait_for_function(  # at once: Gradio loads the page again when it likes
+        """(title) => {
+          const shown = document.querySelector(".ms")?.dataset;
+          const isPainted = shown?.rev && shown.rev === shown.paintedRev;
+          return isPainted && shown.title === title && shown.points === "[[160,120,1]]";
+        }""",
+        arg=photo.name,
+    )
+    demo.page.goto("about:blank")
+    demo.forgive(LOST)
 
 
 @pytest.fixture

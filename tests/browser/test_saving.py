@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from types import SimpleNamespace
 
@@ -11,7 +10,6 @@ import pytest
 from PIL import Image
 
 from tests.browser.demo_page import LOST, iou
-from tests.browser.demo_server import Server, free_port
 from tests.browser.pictures import phone_photo
 from tests.browser.traffic import Traffic
 
@@ -27,34 +25,13 @@ def coffee(demo):
 
 
 @pytest.fixture
-def launch(monkeypatch, tmp_path):
-    """Serve a demo from this process; returns its address."""
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
-    from mobilesam.ui import LAUNCH_OPTIONS, build_demo
-    from mobilesam.ui.models import ModelShelf
-
-    demos = []
-
-    def serve(*more_models, **options):
-        shelf = ModelShelf("embedded")
-        for name in more_models:
-            shelf._add(name)
-        demos.append(build_demo(models=shelf, **options))
-        _, url, _ = demos[-1].launch(
-            server_port=free_port(), prevent_thread_lock=True, quiet=True, **LAUNCH_OPTIONS
-        )
-        return url.rstrip("/")
-
-    yield serve
-    for demo in demos:
-        demo.close()
-
-
-@pytest.fixture
 def slow(monkeypatch, launch):
     """A demo with two models that makes no file before it may."""
     from mobilesam.ui import saving
+    from mobilesam.ui.models import ModelShelf
 
+    models = ModelShelf("embedded")
+    models._add("embedded_student")
     begun, may_go_on, export = threading.Semaphore(0), threading.Event(), saving.export
 
     def wait_and_export(*args, **options):
@@ -64,7 +41,7 @@ def slow(monkeypatch, launch):
 
     monkeypatch.setattr(saving, "export", wait_and_export)
     monkeypatch.setattr(saving, "TELL_EVERY_S", 0.2)
-    yield SimpleNamespace(url=launch("embedded_student"), begun=begun, may_go_on=may_go_on)
+    yield SimpleNamespace(url=launch(models), begun=begun, may_go_on=may_go_on)
     may_go_on.set()
 
 
@@ -98,7 +75,7 @@ CHANGES = [(open_cat, "photo was opened"), (choose_student, "model was chosen")]
 
 
 @pytest.mark.parametrize(("change", "why"), CHANGES)
-def test_a_file_being_made_comes_though_the_page_shows_something_else(visit, slow, change, why):
+def test_a_file_being_made_comes_though_the_page_shows_something_else(slow, visit, change, why):
     demo = ready_to_save(visit, slow)
     save(demo, "zip")
     assert slow.begun.acquire(timeout=30)
@@ -124,7 +101,7 @@ def test_a_file_being_made_comes_though_the_page_shows_something_else(visit, slo
 
 
 @pytest.mark.parametrize(("change", "why"), CHANGES)
-def test_a_file_that_can_no_longer_be_made_is_told_of(visit, slow, change, why):
+def test_a_file_that_can_no_longer_be_made_is_told_of(slow, visit, change, why):
     demo = ready_to_save(visit, slow)
     traffic = Traffic(demo)
     traffic.catch("save_result")
@@ -138,7 +115,7 @@ def test_a_file_that_can_no_longer_be_made_is_told_of(visit, slow, change, why):
     assert demo.page.locator(".ms-making").count() == 0
 
 
-def test_a_file_asked_for_while_a_photo_is_opened_comes_when_that_fails(visit, slow, tmp_path):
+def test_a_file_asked_for_while_a_photo_is_opened_comes_when_that_fails(slow, visit, tmp_path):
     demo = ready_to_save(visit, slow)
     slow.may_go_on.set()
     path = tmp_path / "photo.jpg"
@@ -154,7 +131,7 @@ def test_a_file_asked_for_while_a_photo_is_opened_comes_when_that_fails(visit, s
     assert waiting.value.suggested_filename == "coffee-mask.png"
 
 
-def test_a_file_that_waits_for_a_mask_comes_though_the_click_is_undone(visit, slow):
+def test_a_file_that_waits_for_a_mask_comes_though_the_click_is_undone(slow, visit):
     demo = ready_to_save(visit, slow)
     slow.may_go_on.set()
     traffic = Traffic(demo)
@@ -175,7 +152,7 @@ def pass_time(demo, seconds):
         demo.page.wait_for_timeout(1000)
 
 
-def test_a_file_waits_for_others_however_long_they_take(visit, slow):
+def test_a_file_waits_for_others_however_long_they_take(slow, visit):
     first = ready_to_save(visit, slow, has_clock=True)
     second = ready_to_save(visit, slow, has_clock=True)
     save(first, "zip")
@@ -196,7 +173,7 @@ def test_a_file_waits_for_others_however_long_they_take(visit, slow):
     assert second.notice == ""
 
 
-def test_a_file_whose_request_was_lost_is_asked_for_again(visit, slow):
+def test_a_file_whose_request_was_lost_is_asked_for_again(slow, visit):
     demo = ready_to_save(visit, slow, has_clock=True)
     slow.may_go_on.set()
     traffic = Traffic(demo)
@@ -217,7 +194,7 @@ def test_a_file_whose_request_was_lost_is_asked_for_again(visit, slow):
     demo.forgive("503")
 
 
-def test_a_file_asked_for_twice_is_made_once(visit, slow):
+def test_a_file_asked_for_twice_is_made_once(slow, visit):
     demo = ready_to_save(visit, slow, has_clock=True)
     slow.may_go_on.set()
     traffic = Traffic(demo)
@@ -237,7 +214,7 @@ def test_a_file_asked_for_twice_is_made_once(visit, slow):
     assert not slow.begun.acquire(blocking=False)
 
 
-def test_the_file_of_a_visitor_who_has_left_is_not_made(visit, slow):
+def test_the_file_of_a_visitor_who_has_left_is_not_made(slow, visit):
     first, second = ready_to_save(visit, slow), ready_to_save(visit, slow)
     save(first, "mask")
     assert slow.begun.acquire(timeout=30)
@@ -250,8 +227,11 @@ def test_the_file_of_a_visitor_who_has_left_is_not_made(visit, slow):
     assert not slow.begun.acquire(timeout=1)
 
 
-def test_a_save_reads_the_photo_again_after_that_failed(visit, launch):
-    url = launch(budget_bytes=1)  # each visitor's embedding goes with the next one's request
+def test_a_save_reads_the_photo_again_after_that_failed(launch, visit):
+    from mobilesam.ui.models import ModelShelf
+
+    # each visitor's embedding goes with the next one's request
+    url = launch(ModelShelf("embedded"), budget_bytes=1)
     demo = visit(url)
     demo.page.clock.install()
     demo.reload()
@@ -281,30 +261,25 @@ def test_a_save_reads_the_photo_again_after_that_failed(visit, launch):
     demo.forgive("503")  # what was dropped
 
 
-@pytest.mark.skipif("MOBILESAM_DEMO_URL" in os.environ, reason="starts a server of its own")
-def test_a_save_opens_a_photo_again_whose_file_was_missing(visit, tmp_path):
+def test_a_save_opens_a_photo_again_whose_file_was_missing(own_server, visit, tmp_path):
     path, elsewhere = tmp_path / "photo.jpg", tmp_path / "elsewhere.jpg"
     _, center = phone_photo(path)
-    server = Server(tmp_path)
-    try:
-        demo = visit(server.url)
-        demo.open_file(path)
-        demo.click(*center)
-        demo.wait_mask()
-        server.stop()
-        path.rename(elsewhere)
-        demo.page.evaluate(FORGET_COPY)
-        server = Server(tmp_path, server.port)
-        demo.click(100, 100)
-        demo.page.wait_for_selector(".ms[data-state=failed]")
-        assert "no longer on the server" in demo.notice
-        elsewhere.rename(path)
-        with demo.page.expect_download() as waiting:
-            save(demo, "mask")
-        assert waiting.value.suggested_filename == "photo-mask.png"
-        demo.forgive(LOST)
-    finally:
-        server.stop()
+    demo = visit(own_server.url)
+    demo.open_file(path)
+    demo.click(*center)
+    demo.wait_mask()
+    own_server.stop()
+    path.rename(elsewhere)
+    demo.page.evaluate(FORGET_COPY)
+    own_server.start()
+    demo.click(100, 100)
+    demo.page.wait_for_selector(".ms[data-state=failed]")
+    assert "no longer on the server" in demo.notice
+    elsewhere.rename(path)
+    with demo.page.expect_download() as waiting:
+        save(demo, "mask")
+    assert waiting.value.suggested_filename == "photo-mask.png"
+    demo.forgive(LOST)
 
 
 def test_a_download_is_what_was_on_the_screen(coffee):

@@ -9,7 +9,6 @@ import re
 import pytest
 
 from mobilesam import load_model
-from tests.browser.demo_server import free_port
 from tests.browser.pictures import phone_photo
 from tests.browser.traffic import Traffic
 
@@ -263,10 +262,8 @@ def test_files_dropped_beside_the_photo_are_opened_the_first_of_them(demo, tmp_p
 
 
 @pytest.fixture
-def two_models(monkeypatch, tmp_path):
+def two_models(monkeypatch, launch):
     """Address of a demo with two models, served by this process."""
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
-    from mobilesam.ui import LAUNCH_OPTIONS, build_demo
     from mobilesam.ui.models import ModelShelf
 
     shelf = ModelShelf("embedded")
@@ -274,15 +271,10 @@ def two_models(monkeypatch, tmp_path):
     model.name = "mobile_sam"  # a second one, of another name
     monkeypatch.setattr(shelf, "_loader", lambda source, download: model)
     shelf._add("mobile_sam")
-    demo = build_demo(models=shelf)
-    _, url, _ = demo.launch(
-        server_port=free_port(), prevent_thread_lock=True, quiet=True, **LAUNCH_OPTIONS
-    )
-    yield url.rstrip("/")
-    demo.close()
+    return launch(shelf)
 
 
-def test_another_model_greys_the_mask_until_it_answers(visit, two_models):
+def test_another_model_greys_the_mask_until_it_answers(two_models, visit):
     demo = visit(two_models)
     demo.open_example("coffee.jpg")
     demo.click(300, 200)
@@ -304,7 +296,7 @@ def test_another_model_greys_the_mask_until_it_answers(visit, two_models):
     assert demo.saved_mask().any()
 
 
-def test_undo_after_another_model_was_chosen_keeps_no_choice_of_the_first(visit, two_models):
+def test_undo_after_another_model_was_chosen_keeps_no_choice_of_the_first(two_models, visit):
     demo = visit(two_models)
     demo.open_example("coffee.jpg")
     demo.click(300, 200)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import urllib.error
 import urllib.request
@@ -14,7 +13,6 @@ from playwright.sync_api import expect
 
 from mobilesam import Predictor, load_model, predict_steps
 from tests.browser.demo_page import LOST, PHONE, SCROLLED, iou
-from tests.browser.demo_server import Server
 
 
 def test_two_visitors_at_once_share_nothing(visit):
@@ -278,21 +276,16 @@ def session_of(request) -> str | None:
     return found.group(1) if found and request.method == "POST" else None
 
 
-@pytest.mark.skipif("MOBILESAM_DEMO_URL" in os.environ, reason="starts a server of its own")
-def test_a_page_outlives_a_restart_of_the_server(visit, tmp_path):
-    server = Server(tmp_path)
-    try:
-        demo = visit(server.url)
-        demo.open_example("coffee.jpg")
-        demo.click(300, 200)
-        demo.wait_mask()
-        server.stop()
-        server = Server(tmp_path, server.port)
-        demo.click(350, 230)
-        demo.wait_mask()
-        assert demo.points == [[300, 200, 1], [350, 230, 1]]
-        assert demo.data("title") == "coffee.jpg"
-        assert demo.saved_mask().any()
-        demo.forgive(LOST)
-    finally:
-        server.stop()
+def test_a_page_outlives_a_restart_of_the_server(own_server, visit):
+    demo = visit(own_server.url)
+    demo.open_example("coffee.jpg")
+    demo.click(300, 200)
+    demo.wait_mask()
+    own_server.stop()
+    own_server.start()
+    demo.click(350, 230)
+    demo.wait_mask()
+    assert demo.points == [[300, 200, 1], [350, 230, 1]]
+    assert demo.data("title") == "coffee.jpg"
+    assert demo.saved_mask().any()
+    demo.forgive(LOST)
