@@ -24,6 +24,7 @@ class Answer:
         stall_after: Fall silent after so many bytes of the body.
         delay_s: Wait before answering at all.
         pause_s: Wait after every 16 KiB of the body.
+        held_by: Send a quarter of the body, and after it but drops until this is set.
         announced_length: A Content-Length other than the true one.
         chunked: Send the body in chunks, without saying how long it is.
         ranges: "yes", "ignored" (the whole file again), "wrong" (other bytes than asked for) or
@@ -39,6 +40,7 @@ class Answer:
     stall_after: int | None = None
     delay_s: float = 0.0
     pause_s: float = 0.0
+    held_by: threading.Event | None = None
     announced_length: int | None = None
     chunked: bool = False
     ranges: str = "yes"
@@ -156,8 +158,13 @@ def _send_body(
 ) -> None:
     ends = [end for end in (answer.cut_after, answer.stall_after) if end is not None]
     end = min([*ends, len(body)])
-    for begin in range(0, end, 16384):
-        piece = body[begin : min(begin + 16384, end)]
+    begin = 0
+    while begin < end:
+        size = 16384
+        if answer.held_by is not None and begin >= len(body) // 4:
+            size = 16384 if answer.held_by.wait(0.5) else 16
+        piece = body[begin : min(begin + size, end)]
+        begin += size
         frame = b"%x\r\n%s\r\n" % (len(piece), piece) if answer.chunked else piece
         handler.wfile.write(frame)
         time.sleep(answer.pause_s)

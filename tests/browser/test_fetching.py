@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
+import threading
+from types import SimpleNamespace
 
 import pytest
 
 from mobilesam.checkpoints import CHECKPOINTS, CheckpointSource
-from mobilesam.ui import LAUNCH_OPTIONS, build_demo
 from mobilesam.ui.models import ModelShelf
-from tests.browser.demo_server import free_port
 from tests.http_server import Answer, FlakyServer
 
 SIZE_BYTES = 1_600_000
-PAUSE_S = 0.12  # after every 16 KiB: 12 seconds in all
+PAUSE_S = 0.1  # after every 16 KiB: 10 seconds in all
 LISTEN = """() => {
   window.told = [];
   window.seen = [];
@@ -30,32 +30,30 @@ LISTEN = """() => {
 
 
 @pytest.fixture
-def fetching(empty_machine, monkeypatch, tmp_path):
-    """Address of a page whose official model is just being fetched: other bytes than it has.
-
-    A test names it before `visit`, for the server to end after its visitors.
-    """
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+def fetching(empty_machine, launch, monkeypatch):
+    """A page whose official model is just being fetched: other bytes than it has."""
+    may_go_on = threading.Event()
     with FlakyServer() as server:
-        url = server.serve("/mobile_sam.pt", Answer(bytes(SIZE_BYTES), pause_s=PAUSE_S))
+        answer = Answer(bytes(SIZE_BYTES), pause_s=PAUSE_S, held_by=may_go_on)
+        url = server.serve("/mobile_sam.pt", answer)
         source = CheckpointSource("mobile_sam.pt", SIZE_BYTES, "0" * 64, (url,))
         monkeypatch.setitem(CHECKPOINTS, "mobile_sam", source)
         shelf = ModelShelf()
-        page = build_demo(models=shelf)
-        _, address, _ = page.launch(
-            server_port=free_port(), prevent_thread_lock=True, quiet=True, **LAUNCH_OPTIONS
-        )
+        address = launch(shelf)
         download = shelf.start_download()
-        yield address.rstrip("/")
-        page.close()
+        yield SimpleNamespace(url=address, may_go_on=may_go_on)
+        may_go_on.set()
         download.join()
 
 
 def test_a_download_is_told_at_its_beginning_and_at_its_end(fetching, visit):
-    demo = visit(fetching)
+    demo = visit(fetching.url)
     note = demo.page.locator(".ms-model-note")
-    note.filter(has_text=re.compile(r"^Fetching the official MobileSAM: \d+ %$")).wait_for()
+    note.filter(has_text=re.compile(r"^Fetching the official MobileSAM: 25 %$")).wait_for()
+    for _ in range(3):  # it goes on asking, though nothing is new
+        demo.page.wait_for_event("request", lambda request: "/run/predict" in request.url)
     demo.page.evaluate(LISTEN)
+    fetching.may_go_on.set()
     choice = demo.page.locator(".ms-select option").first.element_handle()
     assert note.get_by_role("status").inner_text() == "Fetching the official MobileSAM"
     end = "MobileSAM could not be fetched; this model answers."

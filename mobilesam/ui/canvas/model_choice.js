@@ -1,6 +1,7 @@
 // Which model answers: the visitor's choice, or a link's, whose model may still be on its way.
 
 const MODELS_WAIT_MS = 1500; // no answer comes where there is no news
+const LOOK_AGAIN_MS = 2000; // how far the download is
 
 // `others`: gives link, results, everything, panel and sharing, which are made later.
 function createModelChoice(props, prompts, page, others) {
@@ -46,12 +47,18 @@ function createModelChoice(props, prompts, page, others) {
     if (!choiceOf(name)) name = models.standard;
     prompts.setModel(name);
     answeredBy(name);
-    const { everything, panel, link } = others();
+    const { everything, panel } = others();
     everything.modelChanged(name, choiceOf(name)?.search);
     panel.showModels(models, name);
     panel.showStatus();
     clearTimeout(timer);
-    if (models.percent != null) timer = setTimeout(() => link.askModels(), 2000);
+    if (models.percent != null) timer = setTimeout(lookAgain, LOOK_AGAIN_MS);
+  }
+
+  // And again, without waiting for an answer: a download that stands still is no news.
+  function lookAgain() {
+    timer = setTimeout(lookAgain, LOOK_AGAIN_MS);
+    others().link.askModels();
   }
 
   // Candidates of the model that answers instead are others than the link's.
