@@ -160,9 +160,8 @@ def _send_body(
     end = min([*ends, len(body)])
     begin = 0
     while begin < end:
-        size = 16384
-        if answer.held_by is not None and begin >= len(body) // 4:
-            size = 16384 if answer.held_by.wait(0.5) else 16
+        may_be_held = answer.held_by is not None and begin >= len(body) // 4
+        size = 16 if may_be_held and not answer.held_by.wait(0.5) else 16384
         piece = body[begin : min(begin + size, end)]
         begin += size
         frame = b"%x\r\n%s\r\n" % (len(piece), piece) if answer.chunked else piece

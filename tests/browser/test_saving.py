@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mobilesam.ui import saving
+from mobilesam.ui.models import ModelShelf
 from tests.browser.demo_page import LOST, iou
 from tests.browser.pictures import phone_photo
 from tests.browser.traffic import Traffic
@@ -27,9 +29,6 @@ def coffee(demo):
 @pytest.fixture
 def slow(monkeypatch, launch):
     """A demo with two models that makes no file before it may."""
-    from mobilesam.ui import saving
-    from mobilesam.ui.models import ModelShelf
-
     models = ModelShelf("embedded")
     models._add("embedded_student")
     begun, may_go_on, export = threading.Semaphore(0), threading.Event(), saving.export
@@ -228,8 +227,6 @@ def test_the_file_of_a_visitor_who_has_left_is_not_made(slow, visit):
 
 
 def test_a_save_reads_the_photo_again_after_that_failed(launch, visit):
-    from mobilesam.ui.models import ModelShelf
-
     # each visitor's embedding goes with the next one's request
     url = launch(ModelShelf("embedded"), budget_bytes=1)
     demo = visit(url)

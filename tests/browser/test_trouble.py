@@ -9,6 +9,7 @@ import re
 import pytest
 
 from mobilesam import load_model
+from mobilesam.ui.models import ModelShelf
 from tests.browser.pictures import phone_photo
 from tests.browser.traffic import Traffic
 
@@ -264,8 +265,6 @@ def test_files_dropped_beside_the_photo_are_opened_the_first_of_them(demo, tmp_p
 @pytest.fixture
 def two_models(monkeypatch, launch):
     """Address of a demo with two models, served by this process."""
-    from mobilesam.ui.models import ModelShelf
-
     shelf = ModelShelf("embedded")
     model = copy.deepcopy(load_model("embedded"))
     model.name = "mobile_sam"  # a second one, of another name
