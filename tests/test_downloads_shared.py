@@ -70,7 +70,7 @@ def test_two_that_start_without_a_network_both_know_it_in_time(
 ) -> None:
     """The second one's time runs while it waits for the first: not twice four seconds."""
     url = server.serve("/model.pt", replace(GOOD, delay_s=60))
-    limits = replace(QUICK, open_seconds=1.0)
+    limits = replace(QUICK, open_seconds=1.0, stall_seconds=5.0)
     seconds, messages = [], []
 
     def start() -> None:
