@@ -14,7 +14,7 @@ import torch
 
 from mobilesam.modeling.image_encoder import EMBED_STRIDE
 from mobilesam.training.batches import Batch, PhotoBatch, PhotoBatches, TrainingBatches
-from mobilesam.training.buckets import bucket_of, join_small
+from mobilesam.training.buckets import MOST_STRETCH, bucket_of, join_small
 from mobilesam.training.data_config import BUCKET_STEP, DataConfig
 from mobilesam.training.items import canonical_pixels
 from mobilesam.training.loader import training_loader
@@ -236,12 +236,31 @@ def test_a_damaged_photo_without_its_like_is_skipped(
 
 
 def test_rare_aspect_ratios_join_the_nearest() -> None:
-    wide, square, tall = (64, 128), (128, 128), (128, 64)
-    buckets = {wide: [0, 4, 5], square: [1], (32, 128): [2], tall: [3, 6, 7]}
+    wide, nearly, taller, square = (480, 640), (448, 640), (544, 640), (640, 640)
+    buckets = {wide: [0, 4, 5], nearly: [1], taller: [2, 8], square: [3, 6, 7]}
     assert join_small(buckets, 1) == buckets
-    assert join_small(buckets, 3) == {wide: [0, 1, 2, 4, 5], tall: [3, 6, 7]}
-    assert join_small(buckets, 4) == {wide: [0, 1, 2, 3, 4, 5, 6, 7]}
+    assert join_small(buckets, 2) == {wide: [0, 1, 4, 5], taller: [2, 8], square: [3, 6, 7]}
+    assert join_small(buckets, 3) == {wide: [0, 1, 2, 4, 5, 8], square: [3, 6, 7]}
     assert join_small({wide: [0]}, 9) == {wide: [0]}
+
+
+def test_no_photo_is_stretched_much_to_join_others() -> None:
+    rng = np.random.default_rng(0)
+    sizes = [(int(h), int(w)) for h, w in rng.integers(100, 1000, (200, 2))]
+    buckets: dict[tuple[int, int], list[int]] = {}
+    for number, size in enumerate(sizes):
+        buckets.setdefault(bucket_of(size, 640), []).append(number)
+    joined = join_small(buckets, 10_000)
+    assert len(joined) < len(buckets) / 2
+    assert sorted(n for numbers in joined.values() for n in numbers) == list(range(200))
+    for frame, numbers in joined.items():
+        for number in numbers:
+            own = bucket_of(sizes[number], 640)
+            stretch = frame[0] * own[1] / (frame[1] * own[0])
+            assert 1 / MOST_STRETCH - 1e-9 <= stretch <= MOST_STRETCH + 1e-9
+    panorama, others = (128, 640), list(range(1, 999))
+    kept = join_small({panorama: [0], (480, 640): others}, 10_000)
+    assert kept == {panorama: [0], (480, 640): others}
 
 
 def test_buckets() -> None:

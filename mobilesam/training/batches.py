@@ -19,7 +19,7 @@ from mobilesam.transforms import LOW_RES_STRIDE
 
 MAX_DRAWS = 10_000  # photos for one place in a batch
 TRIED = 100  # photos of an aspect ratio that is never used if nothing can be made of any of them
-# Photos of one aspect ratio must fill so many, or they join the nearest one: a GPU compiles a
+# Photos of one aspect ratio should fill so many, or they join a near one: a GPU compiles a
 # TinyViT's kernels anew for each shape, 4.4 s on an H200.
 FEWEST_BATCHES = 16
 
@@ -98,7 +98,7 @@ class _Batches(IterableDataset):
 
     Args:
         masks: Whether photos without masks are left out.
-        joins: Whether photos of a rare aspect ratio are brought to the nearest one.
+        joins: Whether photos of a rare aspect ratio are brought to one that is near.
     """
 
     def __init__(
@@ -227,8 +227,9 @@ class _Batches(IterableDataset):
 class TrainingBatches(_Batches):
     """Photos with masks: an endless stream of ``Batch``, reproducible from a seed.
 
-    Photos of one aspect ratio share a batch, so that nothing is padded. Where they are too few for
-    two batches they are brought to the nearest aspect ratio that has enough.
+    Photos of one aspect ratio share a batch, so that nothing is padded. Where they fill fewer than
+    ``FEWEST_BATCHES`` they are brought to another one, if that stretches none by more than
+    ``buckets.MOST_STRETCH``.
 
     Args:
         config: What batches are made of.

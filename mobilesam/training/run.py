@@ -50,7 +50,7 @@ RULES = {  # that earlier versions had otherwise: what they began cannot go on a
     "what weight_decay is for": "matrices and convolutions",  # AdamW's averages lie in that order
     "how the learning rate rises": "over a tenth of all steps at most",
     "where clicks fall": "half of them in the deepest of several places, by three squares",
-    "how photos are drawn": "those of an aspect ratio that fills few batches with the nearest",
+    "how photos are drawn": "those of an aspect ratio that fills few batches with a near one",
 }
 
 
