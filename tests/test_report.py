@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from shards import write_shards
+from shards import write_sa1b, write_shards
 from validation_stubs import row
 
 from mobilesam.modeling import build_model
@@ -199,11 +199,53 @@ def test_masks_that_are_all_too_small_are_refused(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("mobilesam.training.evaluate.MIN_MASK_SHARE", 0.9)
+    for module in ("evaluate", "measure"):
+        monkeypatch.setattr(f"mobilesam.training.{module}.MIN_MASK_SHARE", 0.9)
     words = ("val", "--data", data, "--model", checkpoints[0], "--limit", 1, "--out", tmp_path)
     status, _, stderr = run(*words)
     assert status == 2
-    assert "No mask was measured" in stderr
+    assert (
+        "none of the 1 photos of 'val' has one larger than 90 % of its picture; take more" in stderr
+    )
+
+
+def test_photos_that_cannot_be_measured_at_all_say_why(
+    run: Run, checkpoints: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An SA-1B mask whose run lengths are of nothing is as damaged as one that is not there."""
+    folder, out = tmp_path / "photos", tmp_path / "out"
+    write_sa1b(folder, photos=0, val=2)
+    words = ("val", "--data", folder, "--model", checkpoints[0], "--out", out)
+    annotations = folder / "sa_42.json"
+    content = json.loads(annotations.read_text())
+    height, width = content["annotations"][1]["segmentation"]["size"]
+    content["annotations"][1]["segmentation"]["counts"] = [height * width]
+    annotations.write_text(json.dumps(content))
+    status, stdout, _ = run(*words)
+    assert status == 0
+    assert "sa_42 is skipped: its mask 1 cannot be used (ValueError: it is empty" in caplog.text
+    assert "Photos: 2, masks: 3. Left out: 1 that cannot be read." in stdout
+    for path in folder.glob("*.json"):
+        path.write_text("{")
+    status, _, stderr = run(*words)
+    assert status == 2
+    assert "none of the 2 photos of 'val' can be read, for the reasons logged above." in stderr
+    for path in folder.glob("*.json"):
+        path.unlink()
+    status, _, stderr = run(*words)
+    assert status == 2
+    assert "none of the 2 photos of 'val' has masks; name other data." in stderr
+
+
+@pytest.mark.parametrize("split", ["/x", "**", "a/b", "", "val*"])
+def test_what_can_be_no_split_is_refused(
+    run: Run, checkpoints: list[Path], data: Path, tmp_path: Path, split: str
+) -> None:
+    words = ("val", "--data", data, "--model", checkpoints[0], "--split", split)
+    status, _, stderr = run(*words, "--out", tmp_path)
+    assert status == 2
+    assert "A split is called as its tar files begin, of letters, digits, '-', '_'" in stderr
+    assert f"got {split!r}. Give train or val." in stderr
 
 
 def test_tables_by_hand() -> None:

@@ -173,10 +173,7 @@ def summarise(rows: Iterable[Row]) -> dict[str, dict[str, float]]:
     """
     rows = list(rows)
     if not rows:
-        raise ValueError(
-            "No mask was measured: none is larger than "
-            f"{100 * MIN_MASK_SHARE:g} % of its picture; take more photos, or another split."
-        )
+        raise ValueError("Expected what at least one mask measured; got no row.")
     groups = {"overall": rows}
     for row in rows:
         groups.setdefault(row.set_name, []).append(row)

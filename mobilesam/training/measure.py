@@ -19,7 +19,7 @@ from mobilesam.training.agreement import (
     PointAgreement,
     two_point_agreement,
 )
-from mobilesam.training.evaluate import Row, measure_photo
+from mobilesam.training.evaluate import MIN_MASK_SHARE, Row, measure_photo
 from mobilesam.training.plan import Plan
 from mobilesam.training.sources import Sample, SampleError, Source, open_source
 
@@ -131,13 +131,30 @@ def measure(measurer: Measurer, progress: Callable[[int, int], None] | None = No
     Args:
         measurer: The plan, opened.
         progress: Called with photos done and photos in all.
+
+    Raises:
+        ValueError: If no mask was measured; it says why.
     """
     measured = Measured()
     for result in _results(measurer):
         measured.add(result)
         if progress:
             progress(measured.photos, measurer.count)
+    if not measured.rows:
+        raise ValueError(_why_nothing(measurer, measured))
     return measured
+
+
+def _why_nothing(measurer: Measurer, measured: Measured) -> str:
+    photos = f"of the {measured.photos} photos of {measurer.plan.split!r}"
+    if measured.unreadable == measured.photos:
+        return f"No mask was measured: none {photos} can be read, for the reasons logged above."
+    if not any(sample.has_masks for sample in measurer.source.samples[: measurer.count]):
+        return f"No mask was measured: none {photos} has masks; name other data."
+    return (
+        f"No mask was measured: none {photos} has one larger than {100 * MIN_MASK_SHARE:g} % of "
+        "its picture; take more photos, or another split."
+    )
 
 
 def _results(measurer: Measurer) -> Iterator[Measured]:

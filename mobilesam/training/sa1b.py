@@ -71,6 +71,9 @@ class RunLengths:
             return np.zeros((y1 - y0, x1 - x0), bool)
         with self._reports.reading(self._sample, f"its mask {index}"):
             columns = rle.decode({"size": (height, width), "counts": text}, (first, last))
+            whole = (first, last) == (0, width)
+            if whole and self.areas[index] > 0 and not columns.any():
+                raise ValueError(f"it is empty, and {self.areas[index]} pixels were announced")
         shift = first // step
         return window_of(columns, (x0 - shift, y0, x1 - shift, y1), step)
 

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from mobilesam.masks import mask_to_box
-from mobilesam.training.sources import Reports, Sample, Window, window_of
+from mobilesam.training.sources import Reports, Sample, Window, shards_of, window_of
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class Shards:
     max_step = 1  # these photos are small
 
     def __init__(self, folder: str | Path, split: str) -> None:
-        self.paths = sorted(Path(folder).glob(f"{split}-*.tar"))
+        self.paths = sorted(shards_of(Path(folder), split))
         if not self.paths:
             place = Path(folder).resolve()
             raise FileNotFoundError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ctypes import c_bool
@@ -160,6 +161,7 @@ def open_source(folder: str | Path, split: str, limit: int | None = None) -> Sou
 
     Raises:
         FileNotFoundError: If the folder holds neither.
+        ValueError: If there can be no such split.
     """
     from mobilesam.training.sa1b import SA1BFolder, list_photos
     from mobilesam.training.shards import Shards
@@ -178,6 +180,7 @@ def check_source(folder: str | Path, split: str) -> None:
 
     Raises:
         FileNotFoundError: If it has not.
+        ValueError: If there can be no such split.
     """
     from mobilesam.training.sa1b import has_photos
 
@@ -186,8 +189,22 @@ def check_source(folder: str | Path, split: str) -> None:
         raise _nothing_in(folder, split)
 
 
+def shards_of(folder: Path, split: str) -> Iterator[Path]:
+    """Find the tar files of a split, in any order.
+
+    Raises:
+        ValueError: If ``split`` cannot be the beginning of their names.
+    """
+    if not re.fullmatch(r"[\w.-]+", split):
+        raise ValueError(
+            f"A split is called as its tar files begin, of letters, digits, '-', '_' and '.'; got "
+            f"{split!r}. Give train or val."
+        )
+    return folder.glob(f"{split}-*.tar")
+
+
 def _has_shards(folder: Path, split: str) -> bool:
-    return any(folder.glob(f"{split}-*.tar"))
+    return any(shards_of(folder, split))
 
 
 def _nothing_in(folder: Path, split: str) -> FileNotFoundError:

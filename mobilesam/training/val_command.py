@@ -67,6 +67,7 @@ def _val(options: argparse.Namespace) -> int:
     check_source(plan.data, plan.split)
     check_folder(options.out)
     from tqdm import tqdm
+    from tqdm.contrib.logging import logging_redirect_tqdm
 
     from mobilesam.training.checkpointing import writing  # brings PyTorch
     from mobilesam.training.failures import FEWER, in_sentences
@@ -76,7 +77,7 @@ def _val(options: argparse.Namespace) -> int:
     with in_sentences(FEWER):
         measurer = Measurer(plan)
         make_folder(options.out)  # before what takes long
-        with tqdm(total=measurer.count, unit="photo") as bar:
+        with tqdm(total=measurer.count, unit="photo") as bar, logging_redirect_tqdm():
             measured = measure(measurer, progress=lambda done, _: bar.update(done - bar.n))
     text = as_markdown(measured, plan, *measurer.names)
     print(text, end="", flush=True)  # first: the disk may be full
