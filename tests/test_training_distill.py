@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -263,14 +264,29 @@ def test_a_cache_of_something_else_is_refused(tmp_path: Path, changes: dict, nam
     assert json.loads((tmp_path / "index.json").read_text())["teacher_sha256"] == "ab"
 
 
+def test_a_cache_may_move_within_a_run_but_not_go(
+    data: Path, teacher: Path, tmp_path: Path
+) -> None:
+    config = config_for(data, tmp_path, teacher, steps=1)
+    DistillRun(config).run()
+    (tmp_path / "cache").rename(tmp_path / "moved")
+    moved = replace(config, steps=2, cache=str(tmp_path / "moved"))
+    DistillRun(moved).run()
+    assert load_state(tmp_path / "state.pt")["step"] == 2
+    assert not (tmp_path / "cache").exists()
+    with pytest.raises(ValueError, match="other settings of cache"):
+        DistillRun(replace(config, cache=None))
+
+
 def test_a_damaged_cache_says_what_to_do(tmp_path: Path) -> None:
     cache = EmbeddingCache(tmp_path, index_of())
     (tmp_path / "shard-00000.safetensors").write_bytes(b"{}")
     with pytest.raises(ValueError, match=r"shard-00000.safetensors has no .* remove that file"):
         cache.read([0])
-    (tmp_path / "index.json").write_text("{")
-    with pytest.raises(ValueError, match="is no index of embeddings"):
-        EmbeddingCache(tmp_path, index_of())
+    for text in ("{", "[]", '{"photos": 3}'):
+        (tmp_path / "index.json").write_text(text)
+        with pytest.raises(ValueError, match="is no index of embeddings; name another cache"):
+            EmbeddingCache(tmp_path, index_of())
 
 
 def test_photos_without_masks_in_sa1bs_layout_are_enough(teacher: Path, tmp_path: Path) -> None:

@@ -349,6 +349,7 @@ def test_what_an_earlier_version_began_is_not_gone_on_with(data: Path, tmp_path:
         ({"log_steps": 0}, "log_steps must be positive"),
         ({"checkpoint_minutes": 0.0}, "checkpoint_minutes must be positive"),
         ({"val_photos": -1}, "val_photos must be 0 or more; got -1"),
+        ({"seed": 2**63}, "seed must be at most 9223372036854775807; got 9223372036854775808"),
         ({"ema_decay": 1.0}, "ema_decay must be at least 0 and below 1; got 1.0"),
         ({"precision": "fp16"}, "precision must be bf16 or fp32; got 'fp16'"),
         ({"box_share": 1.5}, "box_share must lie in 0 to 1; got 1.5"),
@@ -365,13 +366,50 @@ def test_settings_out_of_range_are_refused(changes: dict, message: str) -> None:
         TeacherConfig(**changes)
 
 
-@pytest.mark.parametrize("left", [0, 1000, None])
+@pytest.mark.parametrize("left", [0, 1000, 5000, None])
 def test_a_damaged_or_foreign_state_says_what_to_do(tmp_path: Path, left: int | None) -> None:
     path = tmp_path / "state.pt"
-    save_state(path, {"model": torch.zeros(1000)})
+    save_state(path, {"model": torch.zeros(5000)})
     path.write_bytes(path.read_bytes()[:left])
     with pytest.raises(ValueError, match=r"state\.pt is damaged or no run's .* remove that file"):
         load_state(path)
+
+
+@pytest.mark.parametrize("content", [b"junk", b"runs\n" * 50, b"PK\3\4", b"\x80\x02"])
+def test_what_is_no_state_at_all_says_what_to_do(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "state.pt"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"state\.pt is damaged or no run's .* remove that file"):
+        load_state(path)
+
+
+def test_a_state_that_may_not_be_read_is_not_called_damaged(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        load_state(tmp_path / "state.pt")
+    with pytest.raises(IsADirectoryError):
+        load_state(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["loss\n0.5\n", "step,loss\n1,abc\n", "step,loss\n1,0.5,7\n", "step,loss\n1\n"],
+)
+def test_a_table_that_no_run_has_written_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"log\.csv is not the table .* remove or rename it"):
+        curves.read_rows(path)
+
+
+def test_a_run_does_not_begin_beside_a_table_of_another_kind(data: Path, tmp_path: Path) -> None:
+    config = small_config(TeacherConfig, data, tmp_path, steps=1)
+    TeacherRun(config).run()
+    (tmp_path / "log.csv").write_text("loss\n0.5\n")
+    with pytest.raises(ValueError, match=r"log\.csv is not the table"):
+        TeacherRun(dataclasses.replace(config, steps=2))
+    (tmp_path / "log.csv").unlink()
+    TeacherRun(dataclasses.replace(config, steps=2)).run()
+    assert [row["step"] for row in rows_of(tmp_path / "log.csv")] == [2]
 
 
 def test_an_unknown_device_is_refused(data: Path, tmp_path: Path) -> None:

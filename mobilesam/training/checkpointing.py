@@ -7,13 +7,13 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from safetensors.torch import save
 from torch import nn
 
+from mobilesam.errors import is_out_of_memory
 from mobilesam.modeling import Sam
 
 COUNTED = ("step", "seconds", "waited")  # attributes of a run that its state keeps
@@ -86,7 +86,9 @@ def load_state(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(state, dict) or not state.keys() >= KEPT:
             raise EOFError("It lacks parts of a run's state.")
-    except (RuntimeError, EOFError, KeyError, UnpicklingError) as error:
+    except Exception as error:  # a damaged file can make the reader fail in any way
+        if is_out_of_memory(error) or (isinstance(error, OSError) and error.filename):
+            raise  # it says itself what is wrong
         raise ValueError(
             f"{path} is damaged or no run's state, and the run cannot go on from it; name another "
             "--out, or remove that file to begin again."

@@ -37,6 +37,7 @@ POSITIVE = (
     "val_minutes",
     "log_steps",
 )
+MAX_SEED = 2**63 - 1  # that PyTorch takes
 DEFAULT_STEPS = 20_000
 DEFAULT_IMAGE_SIZE = 512  # px
 
@@ -107,6 +108,8 @@ class RunConfig:
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"{name} must be positive; got {value}.")
         self._refuse_negative("workers", "val_photos", "weight_decay", "seed")
+        if self.seed > MAX_SEED:
+            raise ValueError(f"seed must be at most {MAX_SEED}; got {self.seed}.")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must be at least 0 and below 1; got {self.ema_decay}.")
         image_size: int | None = getattr(self, "image_size", None)  # of most stages
@@ -129,7 +132,7 @@ class RunConfig:
         return {key: str(value) for key, value in merged.items()}
 
     def fixed(self) -> dict[str, str]:
-        """Return, as text, the settings that a resumed run may not change."""
+        """Return, as text, what a resumed run may not change."""
         return {key: value for key, value in self.settings().items() if key not in MAY_CHANGE}
 
 
@@ -267,6 +270,10 @@ class DistillConfig(RunConfig):
                 f"The student cannot start with both init {self.init!r} and backbone "
                 f"{self.backbone!r}; leave out one."
             )
+
+    def fixed(self) -> dict[str, str]:
+        """Return what a resumed run may not change: that there is a cache, but not where."""
+        return {**super().fixed(), "cache": "none" if self.cache is None else "some folder"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,12 +42,24 @@ def read_rows(path: Path) -> list[dict[str, float]]:
     """Read a CSV file of numbers; none if there is no such file.
 
     A last row without an end, as a full disk leaves it, does not count.
+
+    Raises:
+        ValueError: If it holds anything else.
     """
     if not path.exists():
         return []
-    with path.open(newline="") as file:
-        lines = [line for line in file if line.endswith("\n")]
-    return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(lines)]
+    try:
+        with path.open(newline="") as file:
+            lines = [line for line in file if line.endswith("\n")]
+        rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(lines)]
+        if any(row.keys() != rows[0].keys() or "step" not in row for row in rows):
+            raise ValueError("a row with other columns")
+    except (ValueError, TypeError, csv.Error) as error:
+        raise ValueError(
+            f"{path} is not the table that the run has written; remove or rename it, then give "
+            "the same command again: the run goes on with a new one."
+        ) from error
+    return rows
 
 
 def drop_rows_after(path: Path, step: int) -> None:

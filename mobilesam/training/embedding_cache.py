@@ -82,6 +82,8 @@ class EmbeddingCache:
     def _compare(self, path: Path) -> None:
         try:
             found = json.loads(path.read_text())
+            if not isinstance(found, dict) or not isinstance(found.get("photos"), list):
+                raise ValueError("not what is written there")
         except ValueError as error:
             raise ValueError(
                 f"{path} is no index of embeddings; name another cache, or remove that folder."
@@ -92,7 +94,7 @@ class EmbeddingCache:
         if changed:
             whose = f"{found.get('teacher')!r} at {found.get('image_size')} px"
             raise ValueError(
-                f"{self.folder} holds embeddings by {whose} of {len(found.get('photos', []))} "
+                f"{self.folder} holds embeddings by {whose} of {len(found['photos'])} "
                 f"photos, which differ from what is wanted in {', '.join(changed)}; name another "
                 "cache, or remove that folder."
             )
