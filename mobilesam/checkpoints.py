@@ -41,6 +41,7 @@ HOST_VARIABLES = {  # to use a mirror: each replaces the front of an address
     "https://dl.fbaipublicfiles.com": "MOBILESAM_META_ENDPOINT",
 }
 OFFLINE_VARIABLE = "HF_HUB_OFFLINE"
+WRAPPING_PREFIXES = ("module.", "_orig_mod.", "model.")
 WRAPPING_KEYS = ("model", "state_dict", "model_state_dict")  # of checkpoints saved in training
 
 
@@ -201,8 +202,8 @@ def read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]
     """Read the tensors of a checkpoint; no code that a file may hold is ever run.
 
     The format is told from the content: safetensors, or what `torch.save` writes. Tensors that lie
-    under a key such as `model`, and names that begin with `module.`, as training scripts save them,
-    are unwrapped.
+    under a key such as `model`, and names that begin with `module.`, `_orig_mod.` or `model.`, as
+    DataParallel, torch.compile and training scripts save them, are unwrapped.
 
     Args:
         path: The file.
@@ -290,7 +291,7 @@ def _state_dict(content: object, path: Path) -> tuple[dict[str, torch.Tensor], d
         saved = inner[0] if inner else content
         tensors = dict(saved)
         if tensors and all(isinstance(value, torch.Tensor) for value in tensors.values()):
-            named = {str(key).removeprefix("module."): value for key, value in tensors.items()}
+            named = {_unwrapped(str(key)): value for key, value in tensors.items()}
             return named, _description(saved)
     message = (
         f"{path} holds no state dict: names with tensors were expected. Save model.state_dict()."
@@ -298,12 +299,18 @@ def _state_dict(content: object, path: Path) -> tuple[dict[str, torch.Tensor], d
     raise CheckpointError(message)
 
 
+def _unwrapped(name: str) -> str:
+    """Take off what wrappers of a model put before its tensors' names."""
+    while name.startswith(WRAPPING_PREFIXES):
+        name = name.partition(".")[2]
+    return name
+
+
 def _description(saved: Mapping) -> dict[str, str]:
     """Return what a state dict of our ``Sam`` says of the model, see ``Sam.description``."""
     modules = getattr(saved, "_metadata", None)
     if isinstance(modules, Mapping):
-        for place in ("", "module"):
-            said = modules.get(place)
+        for said in modules.values():  # under whatever a wrapper calls the model
             if isinstance(said, Mapping) and "encoder" in said:
                 return {str(k): v for k, v in said.items() if isinstance(v, str)}
     return {}

@@ -13,7 +13,9 @@ import torch
 
 PLACE = "image_encoder."
 OURS = f"{PLACE}backbone."
-OWN_ONLY = f"{OURS}cls_token"  # of encoders that neither SAM nor MobileSAM has
+CLASS_TOKEN = f"{OURS}cls_token"  # of an encoder that neither SAM nor MobileSAM has
+POSITIONS = "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
+MOST_VARIANCE = 1.6  # of SAM's frequencies, drawn with 1; this project's training draws with 3
 SAM_WIDTHS = {768: "sam_vit_b", 1024: "sam_vit_l", 1280: "sam_vit_h"}
 TINY_VIT_FIRST = (
     f"{PLACE}patch_embed.seq.0.c.weight",
@@ -45,6 +47,17 @@ def encoder_of(state_dict: Mapping[str, torch.Tensor]) -> str | None:
         if projection is not None and f"{place}neck.0.weight" in state_dict:
             return SAM_WIDTHS.get(projection.shape[0])
     return None
+
+
+def is_this_projects(state_dict: Mapping[str, torch.Tensor]) -> bool:
+    """Tell whether these are tensors of a model that only this project's training makes.
+
+    Their names do not tell: a student's image encoder may be MobileSAM's.
+    """
+    frequencies = state_dict.get(POSITIONS)
+    if CLASS_TOKEN in state_dict or frequencies is None:
+        return CLASS_TOKEN in state_dict
+    return float(frequencies.float().square().mean()) > MOST_VARIANCE
 
 
 def is_folded(state_dict: Mapping[str, torch.Tensor]) -> bool:

@@ -12,7 +12,7 @@ from PIL import Image
 from mobilesam.modeling import ImageProjections, Sam
 from mobilesam.modeling.image_encoder import EMBED_STRIDE
 from mobilesam.modeling.many_prompts import PROMPTS_AT_A_TIME, ManyPrompts
-from mobilesam.modeling.prompt_encoder import as_tensor
+from mobilesam.modeling.prompt_encoder import as_tensor, check_finite
 from mobilesam.prediction import ImageEmbedding, MaskPrediction, Size
 from mobilesam.prompts import Numbers, Prompts, as_numbers
 from mobilesam.transforms import (
@@ -27,6 +27,7 @@ from mobilesam.transforms import (
 __all__ = ["ImageEmbedding", "MaskPrediction", "Predictor"]
 
 SINGLE, MULTI, ALL = slice(0, 1), slice(1, 4), slice(0, 4)  # of the mask decoder's four outputs
+MOST_LOGIT = 1e6  # of a mask_input: far beyond it float32 overflows in the network
 MANY_PROMPTS = 6  # from so many on, preparing the picture for them pays
 
 
@@ -85,7 +86,8 @@ class Predictor:
 
         Raises:
             TypeError: If ``pixels`` is no tensor.
-            ValueError: If it has another shape or size, or ``original_size`` is none.
+            ValueError: If it has another shape or size or is not finite, or ``original_size`` is
+                none.
         """
         start = time.perf_counter() if start is None else start
         model = self.model
@@ -100,6 +102,7 @@ class Predictor:
                 f"pixels must have shape (1, 3, h, w) with a longer side of {model.image_size}; "
                 f"got {tuple(pixels.shape)}."
             )
+        check_finite(pixels, "pixels")
         input_size: Size = (pixels.shape[2], pixels.shape[3])
         features = model.encode_image(pixels.to(model.device).float()).contiguous()
         projections = model.project_image(features)
@@ -305,6 +308,11 @@ def _check_mask_input(
         raise ValueError(
             f"mask_input must be the low_res_logits of one earlier mask, shape ({rows}, {columns}) "
             f"or (1, {rows}, {columns}); got {logits.shape}."
+        )
+    if np.abs(logits).max() > MOST_LOGIT:
+        raise ValueError(
+            f"mask_input must be logits, which lie between -100 and 100 or so; got up to "
+            f"{np.abs(logits).max():.3g}."
         )
     return torch.from_numpy(logits.reshape(1, 1, rows, columns)).to(device)
 

@@ -96,7 +96,8 @@ def load_model(
 ) -> Sam:
     """Load a model, ready for inference; the same object for the same file, device and backend.
 
-    It is shared by all who load it, so it cannot be moved or cast: name its device here, or take a
+    It is shared by all who load it, so neither it nor its image encoder, prompt encoder or mask
+    decoder can be moved, cast, trained or given other weights: name its device here, or take a
     copy with ``copy.deepcopy``.
 
     Args:
@@ -159,12 +160,11 @@ def locate(
 
 
 @lru_cache(maxsize=4)
-def _load(path: Path, name: str, device: str, modified_ns: int, backend: Backend) -> Sam:
+def _load(path: Path, name: str, device: str, _modified_ns: int, backend: Backend) -> Sam:
     model = read_model(path, name).to(device)
     if backend != "torch":
         replace_encoder(model, path, backend)
-    model.identity = f"{path}@{modified_ns}"
-    model.shared = True
+    model.share(name)
     return model
 
 
@@ -238,7 +238,7 @@ def model_from_state_dict(
                 "project's training writes."
             ) from error
     else:
-        if official_layout.OWN_ONLY in state_dict:
+        if official_layout.is_this_projects(state_dict):
             raise CheckpointError(
                 f"{name} holds the tensors of a model of this project, but not its image size; "
                 "save what state_dict() returned as it is, not a copy made of it, or write "
@@ -278,6 +278,12 @@ def _load_strictly(model: Sam, state_dict: dict[str, torch.Tensor], name: str) -
         raise CheckpointError(
             f"The checkpoint does not fit {model.encoder_name} ({name}): {wrong}. "
             "Use the file that belongs to this model."
+        )
+    damaged = [key for key, tensor in state_dict.items() if not tensor.isfinite().all()]
+    if damaged:
+        raise CheckpointError(
+            f"{name} holds NaN or infinity in {len(damaged)} of its {len(state_dict)} tensors "
+            f"({damaged[0]} first), as after a training that failed; use an earlier checkpoint."
         )
     model.load_state_dict(state_dict)
 

@@ -27,7 +27,8 @@ PARTS = ("features", "original_size", "input_size")  # of a picture, as SamPredi
 class ResizeLongestSide:
     """SAM's transform: pictures, points and boxes to the input frame.
 
-    What has another shape than is said below is a ``ValueError``.
+    What has another shape than is said below is a ``ValueError``, also an ``original_size`` that is
+    not (height, width); what is neither array nor tensor a ``TypeError``.
 
     Args:
         target_length: The longer side after resizing, pixels.
@@ -39,7 +40,7 @@ class ResizeLongestSide:
     @staticmethod
     def get_preprocess_shape(oldh: int, oldw: int, long_side_length: int) -> Size:
         """Return the (height, width) that a picture is resized to."""
-        return input_size_for((oldh, oldw), long_side_length)
+        return input_size_for(check_size((oldh, oldw), "The old size"), long_side_length)
 
     def apply_image(self, image: np.ndarray) -> np.ndarray:
         """Resize (H, W, 3) uint8; also (H, W) and (H, W, 1), which become (h, w).
@@ -60,9 +61,10 @@ class ResizeLongestSide:
 
     def apply_coords(self, coords: np.ndarray, original_size: Size) -> np.ndarray:
         """Scale (..., 2) x, y from the photo of ``original_size`` (H, W) to the input frame."""
+        size = check_size(original_size, "original_size")
         xy = np.asarray(coords, dtype=np.float64)
         _check_pairs(xy.shape)
-        return to_input_frame(xy, original_size, input_size_for(original_size, self.target_length))
+        return to_input_frame(xy, size, input_size_for(size, self.target_length))
 
     def apply_boxes(self, boxes: np.ndarray, original_size: Size) -> np.ndarray:
         """Scale (B, 4) boxes."""
@@ -71,18 +73,26 @@ class ResizeLongestSide:
 
     def apply_coords_torch(self, coords: torch.Tensor, original_size: Size) -> torch.Tensor:
         """Scale a (..., 2) tensor of any dtype; float32, and gradients pass."""
+        size = check_size(original_size, "original_size")
+        coords = as_tensor(coords, "coords")
         _check_pairs(coords.shape)
-        height, width = self.get_preprocess_shape(*original_size, self.target_length)
-        scale = (width / original_size[1], height / original_size[0])
+        height, width = input_size_for(size, self.target_length)
+        scale = (width / size[1], height / size[0])
         return coords.to(torch.float32) * coords.new_tensor(scale, dtype=torch.float32)
 
     def apply_boxes_torch(self, boxes: torch.Tensor, original_size: Size) -> torch.Tensor:
         """Scale a (B, 4) tensor."""
+        boxes = as_tensor(boxes, "boxes")
         _check_fours(boxes.shape)
         return self.apply_coords_torch(boxes.reshape(-1, 2, 2), original_size).reshape(-1, 4)
 
     def apply_image_torch(self, image: torch.Tensor) -> torch.Tensor:
         """Resize (B, 3, H, W); bilinear with antialiasing, as SAM's."""
+        image = as_tensor(image, "image")
+        if image.ndim != 4 or not image.numel():
+            raise ValueError(
+                f"image must have shape (B, 3, H, W) and pixels; got {tuple(image.shape)}."
+            )
         size = input_size_for((image.shape[2], image.shape[3]), self.target_length)
         return torch.nn.functional.interpolate(
             image, size, mode="bilinear", align_corners=False, antialias=True
@@ -166,6 +176,7 @@ class SamPredictor:
         self.original_size: Size | None = None
         self.input_size: Size | None = None
         self._embedding: ImageEmbedding | None = None  # what these were last found to be
+        self._version: int | None = None  # of its features, which may be written to
 
     def get_image_embedding(self) -> torch.Tensor:
         """Return the (1, 256, h, w) image embedding.
@@ -289,7 +300,7 @@ class SamPredictor:
     def _set(self, embedding: ImageEmbedding) -> None:
         self.features, self.is_image_set = embedding.features, True
         self.original_size, self.input_size = embedding.original_size, embedding.input_size
-        self._embedding = embedding
+        self._embedding, self._version = embedding, _version_of(embedding.features)
 
     def _current(self) -> ImageEmbedding:
         """Return the picture that is set, or that was assigned part by part."""
@@ -311,6 +322,7 @@ class SamPredictor:
     def _is_still(self, known: ImageEmbedding) -> bool:
         return (
             known.features is self.features
+            and self._version == _version_of(known.features)
             and known.original_size is self.original_size
             and known.input_size is self.input_size
             and known.model_identity == self.model.identity
@@ -332,6 +344,7 @@ class SamPredictor:
             )
         features = features.to(next(model.mask_decoder.parameters()))
         self.features, self.original_size, self.input_size = features, original_size, input_size
+        self._version = _version_of(features)
         return ImageEmbedding(
             features=features,
             projections=model.project_image(features),
@@ -342,6 +355,11 @@ class SamPredictor:
             model_identity=model.identity,
             encode_ms=0.0,
         )
+
+
+def _version_of(tensor: torch.Tensor) -> int | None:
+    """Return how often a tensor was written to; None if it does not count."""
+    return None if tensor.is_inference() else tensor._version
 
 
 def _build(encoder: str, checkpoint: str | Path | None = None) -> Sam:

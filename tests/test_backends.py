@@ -114,7 +114,7 @@ def test_copies_compute_the_same_and_are_free(accelerated: Sam) -> None:
     pixels = torch.rand(1, 3, 32, 48) * 255
     expected = accelerated.encode_image(pixels)
     for twin in (copy.deepcopy(accelerated), pickle.loads(pickle.dumps(accelerated))):
-        assert not twin.shared
+        assert twin.shared_as is None
         torch.testing.assert_close(twin.encode_image(pixels), expected)
         for change in (twin.half, twin.double, lambda twin=twin: twin.to("meta")):
             with pytest.raises(RuntimeError, match=r"cannot be moved or cast.*backend='torch'"):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+import os
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from mobilesam import CheckpointError, available, default_model_name, load_model, registry
 from mobilesam.checkpoints import read_checkpoint
@@ -122,8 +124,63 @@ def test_a_shared_model_cannot_be_moved_or_changed(small_file: Path) -> None:
             change()
     assert not model.eval().requires_grad_(False).training
     assert copy.deepcopy(model).train().training
+    for part in (model.image_encoder, model.prompt_encoder, model.mask_decoder):
+        for change in (part.double, part.train, part.requires_grad_):
+            with pytest.raises(RuntimeError, match=r"shared by all.*copy\.deepcopy"):
+                change()
+        with pytest.raises(RuntimeError, match="given other weights"):
+            part.load_state_dict(part.state_dict())
+    assert copy.deepcopy(model).mask_decoder.train().training
+    assert copy.deepcopy(model.mask_decoder).train().training
     twin = copy.deepcopy(model).double()
     assert (twin.pixel_mean.dtype, model.pixel_mean.dtype) == (torch.float64, torch.float32)
+
+
+def test_a_model_is_known_by_its_weights_wherever_they_lie(
+    small_file: Path, tmp_path: Path
+) -> None:
+    kept = load_model(small_file).identity
+    os.utime(small_file, (1, 1))
+    assert load_model(small_file).identity == kept
+    (tmp_path / "elsewhere").mkdir()
+    copied = shutil.copy(small_file, tmp_path / "elsewhere/copy.safetensors")
+    assert load_model(copied).identity == kept
+    tensors, said = load_file(small_file), load_model(small_file).description
+    tensors["mask_decoder.iou_token.weight"] += 1e-3
+    save_file(tensors, tmp_path / "other.safetensors", metadata=said)
+    assert load_model(tmp_path / "other.safetensors").identity != kept
+    assert load_model("embedded").identity == load_model(EMBEDDED_FILE).identity
+
+
+@pytest.mark.parametrize("name", ["embedded", "embedded_student"])
+@pytest.mark.parametrize("suffix", ["pt", "safetensors"])
+def test_weights_of_ours_that_do_not_say_their_size_are_refused(
+    tmp_path: Path, name: str, suffix: str
+) -> None:
+    """A student's tensors have MobileSAM's names, and are no MobileSAM at 1024 px."""
+    path = tmp_path / f"mine.{suffix}"
+    tensors = {key: tensor.contiguous() for key, tensor in load_model(name).state_dict().items()}
+    torch.save(tensors, path) if suffix == "pt" else save_file(tensors, path)
+    with pytest.raises(CheckpointError, match="a model of this project, but not its image size"):
+        load_model(path)
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, small_file: Path) -> None:
+    tensors = load_file(small_file)
+    tensors["mask_decoder.iou_token.weight"][0, 3] = float("nan")
+    path = tmp_path / "diverged.safetensors"
+    save_file(tensors, path, metadata=load_model(small_file).description)
+    message = r"NaN or infinity in 1 of its \d+ tensors \(mask_decoder\.iou_token\.weight first\)"
+    with pytest.raises(CheckpointError, match=message):
+        load_model(path)
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "model.", "module._orig_mod."])
+def test_names_that_a_wrapper_made_longer_are_known(tmp_path: Path, prefix: str) -> None:
+    path = tmp_path / "wrapped.pt"
+    state = official_state_dict("t")
+    torch.save({prefix + name: tensor for name, tensor in state.items()}, path)
+    assert load_model(path).encoder_name == "tiny_vit"
 
 
 def test_threads_that_ask_at_once_get_one_model(

@@ -441,3 +441,42 @@ def test_the_transform_names_the_shape_it_cannot_take(shape: tuple[int, ...]) ->
     ):
         with pytest.raises(ValueError, match=r"boxes must have shape \(B, 4\); got \(1, 3\)"):
             apply(boxes, size)
+
+
+def test_the_transform_names_the_size_it_cannot_take() -> None:
+    transform, xy, boxes = ResizeLongestSide(64), torch.zeros(1, 2), torch.zeros(1, 4)
+    for size in ((90, 160, 3), (0, 160), None, 90):
+        for call in (
+            lambda size=size: transform.apply_coords(xy.numpy(), size),
+            lambda size=size: transform.apply_boxes(boxes.numpy(), size),
+            lambda size=size: transform.apply_coords_torch(xy, size),
+            lambda size=size: transform.apply_boxes_torch(boxes, size),
+        ):
+            with pytest.raises(ValueError, match=r"original_size must be \(height, width\), two"):
+                call()
+    with pytest.raises(ValueError, match=r"two whole numbers of at least 1 .* got \(0, 5\)"):
+        transform.get_preprocess_shape(0, 5, 64)
+    with pytest.raises(ValueError, match=r"image must have shape \(B, 3, H, W\) and pixels"):
+        transform.apply_image_torch(torch.zeros(3, 4, 4))
+    np.testing.assert_allclose(  # as predict_torch, it takes arrays, too
+        transform.apply_boxes_torch(np.array([[0, 0, 160, 90]]), (90, 160)), [[0, 0, 64, 36]]
+    )
+    with pytest.raises(TypeError, match="boxes must be a tensor; got list"):
+        transform.apply_boxes_torch([[0, 0, 160, 90]], (90, 160))
+
+
+def test_what_is_no_number_is_refused_wherever_it_enters(small_model: Sam) -> None:
+    predictor = SamPredictor(small_model)
+    pixels = torch.full((1, 3, 96, 128), float("nan"))
+    with pytest.raises(ValueError, match="pixels must be finite numbers"):
+        predictor.set_torch_image(pixels, (96, 128))
+    with pytest.raises(ValueError, match="An image's pixels must be finite numbers"):
+        small_model([{"image": pixels[0], "original_size": (96, 128)}], multimask_output=False)
+    predictor.set_torch_image(torch.zeros_like(pixels), (96, 128))
+    logits = torch.full((1, 1, 24, 32), float("inf"))
+    with pytest.raises(ValueError, match="masks must be finite numbers"):
+        predictor.predict_torch(None, None, mask_input=logits)
+    with pytest.raises(ValueError, match="mask_input must be finite numbers"):
+        predictor.predict(mask_input=logits[0].numpy())
+    with pytest.raises(ValueError, match=r"mask_input must be logits, .* got up to 1e\+30"):
+        predictor.predict(mask_input=np.full((1, 24, 32), 1e30))

@@ -196,6 +196,18 @@ def test_weights_changed_after_a_picture_was_set_count(photos: list) -> None:
     np.testing.assert_allclose(low_res, fresh.predict(**BOX)[2], atol=1e-5)
 
 
+def test_features_that_are_written_to_count(small_model: Sam, photos: list) -> None:
+    kept = SamPredictor(small_model)
+    kept.set_image(photos[0])
+    kept.predict(**BOX)
+    kept.features.mul_(0.5)
+    fresh = SamPredictor(small_model)
+    fresh.features, fresh.original_size, fresh.input_size = kept.features, (90, 160), (72, 128)
+    fresh.is_image_set = True
+    for _ in range(2):
+        np.testing.assert_allclose(kept.predict(**BOX)[2], fresh.predict(**BOX)[2], atol=1e-6)
+
+
 def test_missing_parts_are_named(small_model: Sam, photos: list) -> None:
     predictor = SamPredictor(small_model)
     assert (predictor.features, predictor.is_image_set) == (None, False)

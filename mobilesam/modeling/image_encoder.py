@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from mobilesam.modeling.layers import neck
 from mobilesam.modeling.sam_attention import RelativeAttention
+from mobilesam.modeling.sharing import Shareable
 from mobilesam.modeling.timm_import import timm
 
 EMBED_DIM = 256
@@ -26,7 +27,7 @@ SAM_ENCODERS = {
 }
 
 
-class TinyVitEncoder(nn.Module):
+class TinyVitEncoder(Shareable):
     """MobileSAM's image encoder (MobileSAM, section 3): TinyViT-5M and SAM's neck.
 
     The last stage keeps the resolution of the one before it (stride 1 instead of 2), so that the
@@ -45,7 +46,7 @@ class TinyVitEncoder(nn.Module):
         return self.neck(self.backbone.forward_features(pixels))
 
 
-class SamVitEncoder(nn.Module):
+class SamVitEncoder(Shareable):
     """SAM's image encoder, neck included, as timm has it but for how its attention is computed."""
 
     def __init__(self, timm_name: str, image_size: int) -> None:
@@ -62,7 +63,7 @@ class SamVitEncoder(nn.Module):
         return self.backbone.forward_features(pixels)
 
 
-class PlainVitEncoder(nn.Module):
+class PlainVitEncoder(Shareable):
     """A plain ViT whose features from several depths are fused by the neck.
 
     The last layer of a classifier knows what is in a picture, earlier ones where its edges run;

@@ -7,13 +7,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from mobilesam.modeling.layers import MLP, LayerNorm2d, image_cells
+from mobilesam.modeling.sharing import Shareable
 from mobilesam.modeling.transformer import ImageProjections, TwoWayTransformer
 
 NUM_MULTIMASK_OUTPUTS = 3
 NUM_MASK_TOKENS = NUM_MULTIMASK_OUTPUTS + 1  # token 0 is the single-mask output
 
 
-class MaskDecoder(nn.Module):
+class MaskDecoder(Shareable):
     """Predict masks and their quality from an image embedding and prompts (SAM, appendix A).
 
     Differs from the reference in how, not in what: image cells stay channels-last throughout,

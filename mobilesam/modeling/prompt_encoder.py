@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from mobilesam.modeling.layers import LayerNorm2d, as_map
+from mobilesam.modeling.sharing import Shareable
 from mobilesam.transforms import LOW_RES_STRIDE
 
 PADDING_LABEL = -1  # a row that is no point
@@ -36,7 +37,7 @@ class RandomPositionEncoding(nn.Module):
         return torch.cat([angles.sin(), angles.cos()], dim=-1).to(matrix.dtype)
 
 
-class PromptEncoder(nn.Module):
+class PromptEncoder(Shareable):
     """Encode prompts for the mask decoder (SAM, section 3 and appendix A).
 
     Differs from the reference in one thing only: box corners are taken as points with the labels
@@ -280,8 +281,9 @@ def join_prompts(
         corner_labels = kinds.new_tensor(BOX_CORNER_LABELS).expand(batch, 2)
         coords = torch.cat([coords, _in_full(boxes, device).reshape(batch, 2, 2)], dim=1)
         kinds = torch.cat([kinds, corner_labels], dim=1)
-    if not coords.isfinite().all():
-        raise ValueError("Points and boxes must be finite numbers; got NaN or infinity.")
+    check_finite(coords, "Points and boxes")
+    if masks is not None:
+        check_finite(masks, "masks")
     return coords, kinds
 
 
@@ -310,6 +312,16 @@ def as_tensor(value: object, name: str) -> torch.Tensor:
     if not isinstance(value, torch.Tensor):
         raise TypeError(f"{name} must be a tensor; got {type(value).__name__}.")
     return value
+
+
+def check_finite(tensor: torch.Tensor, name: str) -> None:
+    """Refuse NaN and infinity, of which no score or mask could be believed.
+
+    Raises:
+        ValueError: If there is any; ``name`` is what the caller knows the tensor by.
+    """
+    if tensor.is_floating_point() and not tensor.isfinite().all():
+        raise ValueError(f"{name} must be finite numbers; got NaN or infinity.")
 
 
 def _in_full(coords: torch.Tensor, device: torch.device) -> torch.Tensor:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,17 +15,25 @@ from mobilesam import official_layout
 from mobilesam.modeling.image_encoder import EMBED_DIM, EMBED_STRIDE, build_image_encoder, pad_to
 from mobilesam.modeling.layers import as_map, image_cells
 from mobilesam.modeling.mask_decoder import MaskDecoder
-from mobilesam.modeling.prompt_encoder import PromptEncoder, as_tensor, embed_prompts, join_prompts
+from mobilesam.modeling.prompt_encoder import (
+    PromptEncoder,
+    as_tensor,
+    check_finite,
+    embed_prompts,
+    join_prompts,
+)
+from mobilesam.modeling.sharing import Shareable
 from mobilesam.modeling.transformer import ImageProjections
 from mobilesam.transforms import LOW_RES_STRIDE, check_size, upscale_logits
 
 PIXEL_MEAN = (123.675, 116.28, 103.53)  # RGB, 0 to 255
 PIXEL_STD = (58.395, 57.12, 57.375)
+SAMPLED = 4096  # values of a tensor
 
 __all__ = ["ImageProjections", "Sam", "build_model"]
 
 
-class Sam(nn.Module):
+class Sam(Shareable):
     """A promptable segmentation model (SAM, section 3; MobileSAM, section 3).
 
     Everything is a function of its arguments: no picture is remembered here.
@@ -39,10 +48,8 @@ class Sam(nn.Module):
         metadata: What the checkpoint says of itself.
 
     Attributes:
-        identity: Tells models of one name apart. A copy has its original's; other weights, loaded
-            by ``load_state_dict``, bring a new one.
-        shared: Whether others hold this very object, as ``load_model`` lets them: then it can be
-            neither moved nor cast nor loaded anew. A copy is not shared.
+        identity: Tells models of one name apart, and is the same wherever the same weights were
+            loaded. A copy has its original's, whatever is then done to its weights in place.
     """
 
     mask_threshold: float = 0.0  # logits above it are mask
@@ -65,7 +72,6 @@ class Sam(nn.Module):
         self.draws_prompts = draws_prompts
         self.metadata = dict(metadata or {})
         self.identity = uuid.uuid4().hex
-        self.shared = False
         self.image_encoder = build_image_encoder(encoder, image_size)
         self.image_encoder.img_size = image_size  # code written for SAM asks for it
         self.image_encoder.register_load_state_dict_pre_hook(_take_official_names)
@@ -113,46 +119,18 @@ class Sam(nn.Module):
             RuntimeError: If the model is shared, or prepared for inference and they are not; or,
                 from PyTorch, if they do not fit.
         """
-        self._refuse_if_shared("given other weights")
-        self.identity = uuid.uuid4().hex
-        return super().load_state_dict(state_dict, strict, assign)
+        misfits = super().load_state_dict(state_dict, strict, assign)
+        self.identity = self._fingerprint()
+        return misfits
 
-    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Sam:
-        """Move or cast all tensors: what ``to``, ``cuda``, ``half`` and the like come down to."""
-        after, before = fn(self.pixel_mean), self.pixel_mean
-        if (after.device, after.dtype) != (before.device, before.dtype):
-            self._refuse_if_shared(f"moved or cast to {after.device}, {after.dtype}")
-        return super()._apply(fn, recurse)
-
-    def train(self, mode: bool = True) -> Sam:
-        """Set training or evaluation mode; a shared model stays in the latter.
-
-        Raises:
-            RuntimeError: If the model is shared and ``mode`` is true.
-        """
-        if mode:
-            self._refuse_if_shared("put into training mode")
-        return super().train(mode)
-
-    def requires_grad_(self, requires_grad: bool = True) -> Sam:
-        """Switch gradients of all parameters on or off; a shared model has none.
-
-        Raises:
-            RuntimeError: If the model is shared and ``requires_grad`` is true.
-        """
-        if requires_grad:
-            self._refuse_if_shared("given gradients")
-        return super().requires_grad_(requires_grad)
-
-    def _refuse_if_shared(self, what: str) -> None:
-        if self.shared:
-            raise RuntimeError(
-                f"{self.name} is shared by all who load it and cannot be {what}; name the device "
-                "in load_model(..., device=...), or change a copy: copy.deepcopy(model)."
-            )
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "shared": False}  # for copies and pickles
+    def _fingerprint(self) -> str:
+        """Digest the description and, of each tensor, up to ``SAMPLED`` values spread over it."""
+        digest = hashlib.blake2b(repr(self.description).encode(), digest_size=16)
+        for name, tensor in self.state_dict().items():
+            values = tensor.detach().flatten()
+            sample = values[:: max(1, -(-values.numel() // SAMPLED))].float().cpu()
+            digest.update(f"{name} {tuple(tensor.shape)}".encode() + sample.numpy().tobytes())
+        return digest.hexdigest()
 
     def embedding_size(self, input_size: tuple[int, int]) -> tuple[int, int]:
         """Return the (h, w) cells for a picture of (height, width) pixels in the input frame."""
@@ -181,6 +159,7 @@ class Sam(nn.Module):
                 f"An image must be at most {self.image_size} pixels on each side here; got "
                 f"{tuple(image.shape)}: resize it with ResizeLongestSide({self.image_size})."
             )
+        check_finite(image, "An image's pixels")
 
     def _check_mask(self, mask: torch.Tensor | None, grid: tuple[int, int]) -> None:
         expected = tuple(side * EMBED_STRIDE // LOW_RES_STRIDE for side in grid)
