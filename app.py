@@ -81,7 +81,10 @@ def serve(arguments: argparse.Namespace) -> None:
             **LAUNCH_OPTIONS,
         )
     except (CheckpointError, ValueError, OSError) as error:
-        leave(str(error))
+        nothing_asked = isinstance(error, CheckpointError) and not (
+            arguments.model or arguments.checkpoint
+        )
+        leave(f"{error} To serve without it: --model embedded." if nothing_asked else str(error))
 
 
 def port_number(text: str) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -152,7 +153,9 @@ def palette_mask_png(mask: np.ndarray, color: Color = DODGER_BLUE, alpha: int = 
         ValueError: The mask is not two-dimensional, or the color or alpha is out of range.
     """
     _check_mask(mask)
-    _check_color((*color, alpha))
+    _check_color(color)
+    if not 0 <= alpha <= 255:
+        raise ValueError(f"alpha must lie between 0 and 255; got {alpha}.")
     height, width = mask.shape
     indices = Image.frombytes("P", (width, height), mask.astype(np.uint8).tobytes())
     indices.putpalette((0, 0, 0, *color))
@@ -217,6 +220,8 @@ def _line_width(shape: tuple[int, ...]) -> int:
 
 
 def _check_mask(mask: np.ndarray) -> None:
+    if not isinstance(mask, np.ndarray):
+        raise ValueError(f"mask must be an (H, W) array of bool; got {type(mask).__name__}.")
     if mask.ndim != 2 or mask.dtype != bool or not mask.size:
         raise ValueError(
             f"mask must be a non-empty (H, W) array of bool; got {mask.dtype} {mask.shape}."
@@ -225,6 +230,8 @@ def _check_mask(mask: np.ndarray) -> None:
 
 def _check_pair(image: np.ndarray, mask: np.ndarray) -> None:
     _check_mask(mask)
+    if not isinstance(image, np.ndarray):
+        raise ValueError(f"image must be an (H, W, 3) array; got {type(image).__name__}.")
     if image.shape != (*mask.shape, 3) or image.dtype != np.uint8:
         raise ValueError(
             f"image must be (H, W, 3) uint8 and of the mask's size {mask.shape};"
@@ -242,6 +249,8 @@ def _seen(mask: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     return alpha > 0
 
 
-def _check_color(values: tuple[int, ...]) -> None:
-    if not all(0 <= value <= 255 for value in values):
-        raise ValueError(f"color values must lie between 0 and 255; got {values}.")
+def _check_color(color: Sequence[int]) -> None:
+    if isinstance(color, str) or np.shape(color) != (3,):
+        raise ValueError(f"color must be three values, red, green and blue; got {color!r:.60}.")
+    if not all(0 <= value <= 255 for value in color):
+        raise ValueError(f"color values must lie between 0 and 255; got {color}.")

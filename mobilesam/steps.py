@@ -55,6 +55,8 @@ def predict_steps(
         TypeError, ValueError: As ``Predictor.candidates``, or steps and choices do not fit the
             prompt.
     """
+    if not hasattr(predictor, "check_embedding"):
+        raise TypeError(f"predictor must be a Predictor; got {type(predictor).__name__}.")
     predictor.check_embedding(embedding)
     prompts = Prompts.check(embedding.original_size, points, labels, box)
     counts, chosen = check_steps(prompts, steps, choices)

@@ -27,6 +27,7 @@ UPRIGHT = {  # what brings a picture of that EXIF orientation upright
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+NEEDING_MORE = ("EPS", "WMF", "GRIB", "BUFR", "HDF5")  # Pillow opens them, others must decode
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 Size = tuple[int, int]
 
@@ -39,7 +40,8 @@ def read_image(image: str | Path | Image.Image | np.ndarray) -> np.ndarray:
     microscopes give them, those are.
 
     Args:
-        image: A path, a PIL image in any mode, or an (H, W, 3) uint8 RGB array.
+        image: A path (``~`` is a home folder), a PIL image in any mode, or an (H, W, 3) uint8 RGB
+            array.
 
     Returns:
         (H, W, 3) uint8 RGB, contiguous.
@@ -63,7 +65,7 @@ def read_image(image: str | Path | Image.Image | np.ndarray) -> np.ndarray:
         raise ValueError(f"{image} is an address; download the picture and give its path.")
     if not str(image):
         raise ValueError("The picture's path is empty; expected a picture file.")
-    path = Path(image)
+    path = Path(os.path.expanduser(image))
     if os.path.isdir(path):
         raise ValueError(f"{path.name or path} is a folder; expected a picture file.")
     if not os.path.exists(path):  # unlike Path.exists, also for a name that is too long
@@ -86,10 +88,7 @@ def _open(path: Path) -> Image.Image:
     except (UnidentifiedImageError, NotImplementedError) as error:  # the latter of a DDS
         if is_heif:
             raise ValueError(_damaged(path.name)) from error
-        raise ValueError(
-            f"{path.name} is not a picture that can be read; use JPEG, PNG, WebP, HEIC, GIF, BMP "
-            "or TIFF."
-        ) from error
+        raise ValueError(_unreadable(path.name)) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(_too_large(path.name, "far too many")) from error
     except MemoryError:
@@ -122,12 +121,15 @@ def _to_rgb(image: Image.Image, name: str) -> np.ndarray:
     width, height = image.size
     if width == 0 or height == 0:
         raise ValueError(f"{name} has no pixels ({width}×{height}); choose another picture.")
+    was_closed = getattr(image, "fp", None) is None  # a failure closes the file, too
     try:
         image.load()
     except MemoryError:
         raise
     except Exception as error:  # a damaged file can make a decoder fail in any way
-        if getattr(image, "fp", None) is None:  # a PIL image, closed before it was loaded
+        if getattr(image, "format", None) in NEEDING_MORE:
+            raise ValueError(_unreadable(name)) from error
+        if was_closed:
             raise ValueError(
                 f"{name} was closed before its pixels were read; open it again."
             ) from error
@@ -190,6 +192,10 @@ def _check_array(image: np.ndarray) -> np.ndarray:
 def _too_large(name: str, pixels: str) -> str:
     limit = MAX_IMAGE_PIXELS // 1_000_000
     return f"{name} has {pixels} pixels; at most {limit} million can be taken: make it smaller."
+
+
+def _unreadable(name: str) -> str:
+    return f"{name} is not a picture that can be read; use JPEG, PNG, WebP, HEIC, GIF, BMP or TIFF."
 
 
 def _damaged(name: str) -> str:

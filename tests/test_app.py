@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -18,12 +19,18 @@ from tests.processes import hear_ctrl_c
 ROOT = Path(__file__).parents[1]
 
 
-def app(*words: object) -> subprocess.Popen[str]:
+def app(*words: object, **environment: str) -> subprocess.Popen[str]:
     command = [sys.executable, "app.py", "--no-download", *map(str, words)]
     pipe = subprocess.PIPE
     prepare = None if sys.platform == "win32" else hear_ctrl_c
     return subprocess.Popen(
-        command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True, preexec_fn=prepare
+        command,
+        cwd=ROOT,
+        env=os.environ | environment,
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+        preexec_fn=prepare,
     )
 
 
@@ -78,6 +85,15 @@ def test_an_unknown_model_is_one_sentence() -> None:
     assert process.returncode == 1
     assert error.startswith("app.py: There is no model 'nothing'; the models are mobile_sam, ")
     assert error.count("\n") == 1
+
+
+def test_a_checkpoint_that_nobody_asked_for_need_not_be_used(tmp_path: Path) -> None:
+    (tmp_path / "mobile_sam.pt").write_text("no checkpoint")
+    process = app("--port", free_port(), MOBILESAM_CHECKPOINT_DIR=str(tmp_path))
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "mobile_sam.pt is not a checkpoint: a .pt, .pth or .safetensors file was" in error
+    assert error.endswith("To serve without it: --model embedded.\n")
 
 
 @pytest.mark.parametrize("when", ["while it starts", "while it serves"])

@@ -161,5 +161,15 @@ def test_bad_input_is_refused_with_what_was_expected() -> None:
         rendering.overlay(image, mask, opacity=50)
     with pytest.raises(ValueError, match="color values"):
         rendering.palette_mask_png(mask, (0, 0, 256))
+    for color in ("red", (1, 2), (1, 2, 3, 4), 7):
+        for paint in (rendering.palette_mask_png, lambda *args: rendering.overlay(image, *args)):
+            with pytest.raises(ValueError, match="color must be three values, red, green and b"):
+                paint(mask, color)
+    with pytest.raises(ValueError, match="alpha must lie between 0 and 255; got 256"):
+        rendering.palette_mask_png(mask, alpha=256)
+    with pytest.raises(ValueError, match=r"image must be an \(H, W, 3\) array; got Image"):
+        rendering.cut_out(Image.fromarray(image), mask)
+    with pytest.raises(ValueError, match=r"mask must be an \(H, W\) array of bool; got list"):
+        rendering.mask_image(mask.tolist())
     with pytest.raises(ValueError, match="width_px must be at least 1"):
         rendering.outline(mask, 0)

@@ -234,6 +234,36 @@ def test_truncated_files_are_refused(tmp_path: Path, suffix: str) -> None:
         read_image(path)
 
 
+@pytest.mark.parametrize("mode", ["RGB", "P", "I;16"])
+def test_a_png_with_a_wrong_byte_is_damaged_and_not_closed(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / "flipped.png"
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    picture = Image.fromarray(noise if mode == "RGB" else noise[..., 0]).convert(mode)
+    picture.save(path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+    for source in (path, Image.open(path)):
+        with pytest.raises(ValueError, match="is damaged or cut off"):
+            read_image(source)
+
+
+def test_what_another_program_must_decode_is_not_called_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "weather.grib"
+    path.write_bytes(b"GRIB\0\0\0\1" + bytes(8))
+    with pytest.raises(ValueError, match=r"weather\.grib is not a picture that can be read"):
+        read_image(path)
+
+
+def test_a_path_may_begin_with_the_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    Image.new("RGB", (4, 3)).save(tmp_path / "photo.png")
+    for path in ("~/photo.png", Path("~/photo.png")):
+        assert read_image(path).shape == (3, 4, 3)
+
+
 def test_a_damaged_avif_is_refused(tmp_path: Path, photo: np.ndarray) -> None:
     path = tmp_path / "damaged.avif"
     Image.fromarray(photo).save(path)
