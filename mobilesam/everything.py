@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mobilesam.modeling import Sam
     from mobilesam.predictor import ImageEmbedding, Predictor
 
+MAX_POINTS_PER_SIDE = 1024  # a million points
 MAX_CROP_LAYERS = 5  # 1,365 crops of a picture, each encoded
 WHOLE_NUMBERS = {  # option: its least value
     "points_per_batch": 1,
@@ -108,6 +109,11 @@ class EverythingOptions:
             )
         if self.points_per_side is not None:
             _check_whole_number("points_per_side", self.points_per_side, 1)
+            if self.points_per_side > MAX_POINTS_PER_SIDE:
+                raise ValueError(
+                    f"points_per_side must be at most {MAX_POINTS_PER_SIDE}; got "
+                    f"{self.points_per_side}."
+                )
         if not isinstance(self.fast, bool | np.bool_):
             raise TypeError(f"fast must be True or False; got {self.fast!r}.")
         self.grids()

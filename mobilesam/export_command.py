@@ -59,6 +59,8 @@ def run(args: argparse.Namespace) -> int:
     from mobilesam.folders.commands import model_name
     from mobilesam.registry import default_model_name, load_model
 
+    if not args.out:
+        raise ValueError("--out is empty; name the folder to write to.")
     options: dict[str, Any] = {} if args.opset is None else {"opset": args.opset}
     name = model_name(args.model) if args.model else default_model_name()
     onnx_export.check(args.out, **options)  # before the model is loaded: that takes a while

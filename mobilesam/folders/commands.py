@@ -22,6 +22,7 @@ from mobilesam.photo_options import (
 )
 
 BACKENDS = ("torch", "onnxruntime", "openvino")
+MOST_WORKERS = 10_000  # threads, or processes of a cluster
 FOLDER_OPTIONS = ("recursive", "polygons", "tolerance", "jobs", "threads", "ray")
 PLAIN_TYPES: dict[str, Any] = {"int": int, "int | None": int, "float": float, "bool": bool}
 TABLE_NOTES = """
@@ -324,8 +325,9 @@ def only_box(boxes: Sequence[tuple[float, ...]] | None) -> tuple[float, ...] | N
 
 
 def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_WORKERS:
+        expected = f"expected a whole number from 1 to {MOST_WORKERS:,}"
+        raise argparse.ArgumentTypeError(f"{expected}, got {text!r}")
     return int(text)
 
 

@@ -17,6 +17,7 @@ PICTURE_SUFFIXES = frozenset(
     }
 )
 TABLE_SUFFIX = ".csv"
+STATE_FOLDER = ".mobilesam"  # in a folder of results: the bookkeeping
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ def collect(
     """Find the pictures that are meant.
 
     A file is taken whatever it is called. Of a folder, and of what a pattern matches, those files
-    are taken that are pictures by their names and not hidden; other files are counted only.
+    are taken that are pictures by their names and not hidden; other files are counted only. Folders
+    in there that an earlier run has written to hold results, and are left out.
 
     Args:
         texts: Files, folders, patterns such as ``photos/*.jpg`` (``**`` goes through folders), and
@@ -169,33 +171,51 @@ def _files(folder: Path, recursive: bool, skip: Path | None) -> Iterator[Path]:
         below[:] = [
             one
             for one in below
-            if recursive and not one.startswith(".") and not _is_same(os.path.join(name, one), skip)
+            if recursive
+            and not one.startswith(".")
+            and not _is_same(os.path.join(name, one), skip)
+            and not _holds_results(os.path.join(name, one))
         ]
         yield from (Path(name, file) for file in sorted(files) if not file.startswith("."))
 
 
 def _matches(pattern: Path, recursive: bool, skip: Path | None) -> Iterator[Path]:
+    plain = _plain_part(pattern)
+    rest = pattern.parts[len(plain.parts) :]
     results = None if skip is None else os.path.abspath(skip)
-    if results is not None and Path(os.path.abspath(_plain_part(pattern))).is_relative_to(results):
+    if results is not None and Path(os.path.abspath(plain)).is_relative_to(results):
         results = None  # the pattern means that very folder
-    for name in sorted(glob.glob(str(pattern), recursive=True)):
+    within = {plain: False}  # whether a folder lies in one of results, the plain one aside
+
+    def is_among_results(folder: Path) -> bool:
+        if folder not in within:
+            within[folder] = is_among_results(folder.parent) or _holds_results(folder)
+        return within[folder]
+
+    for name in sorted(glob.glob(os.path.join(glob.escape(str(plain)), *rest), recursive=True)):
         path = Path(name)
         if results is not None and Path(os.path.abspath(path)).is_relative_to(results):
             continue
+        if is_among_results(path if path.is_dir() else path.parent):
+            continue
         if not path.is_dir():
             yield path
-        elif "**" not in pattern.parts:
+        elif "**" not in rest:
             yield from _files(path, recursive, skip)
 
 
 def _plain_part(pattern: Path) -> Path:
-    """Return the folders of a pattern before the first that is one."""
+    """Return the folders of a pattern before the first that is one; what is there is none."""
     plain = Path(pattern.anchor)
     for part in pattern.parts[len(plain.parts) : -1]:
-        if glob.has_magic(part):
+        if glob.has_magic(part) and not (plain / part).is_dir():
             break
         plain /= part
     return plain
+
+
+def _holds_results(folder: str | Path) -> bool:
+    return os.path.isdir(os.path.join(folder, STATE_FOLDER))
 
 
 def _is_same(path: str, other: Path | None) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mobilesam.files import opened_atomically, write_atomically
-from mobilesam.folders.inputs import Picture
+from mobilesam.folders.inputs import STATE_FOLDER, Picture
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +23,6 @@ Format = Literal["png", "coco", "labelme", "yolo", "cutout"]
 FORMATS: tuple[Format, ...] = ("png", "coco", "labelme", "yolo", "cutout")
 SUFFIXES = {"png": ".png", "coco": ".json", "labelme": ".json", "yolo": ".txt", "cutout": ".png"}
 SEVERAL_SUFFIX = ".cutouts"  # of the folder that holds a picture's cut-outs
-STATE_FOLDER = ".mobilesam"  # in the folder of results
 COCO_FILE = "annotations.json"
 CLASSES_FILE = "classes.txt"
 
@@ -85,7 +84,12 @@ class Output:
 
     def is_finished(self, job: Job) -> bool:
         """Tell whether a picture's result is there; only whole ones ever are."""
-        return self.path(job).exists()
+        path = self.path(job)
+        return path.is_dir() if path.suffix == SEVERAL_SUFFIX else path.is_file()
+
+    def result(self, job: Job) -> str:
+        """Return what a picture's result is called, seen from the folder of results."""
+        return relative_path(self.path(job), self.folder)
 
     def write(self, job: Job, objects: Sequence[ObjectMask], photo: np.ndarray) -> None:
         """Write a picture's result, whole or not at all.

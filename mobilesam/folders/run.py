@@ -86,7 +86,7 @@ class Request:
             "name": self.name,
             "polygons": self.polygons,
             "tolerance": self.output.tolerance if self.has_outlines else None,
-            "options": self.everything,
+            "options": _lasting(self.everything),
         }
 
     @property
@@ -147,8 +147,36 @@ def run(request: Request) -> int:
             progress.say(sentence(error))
         finally:
             progress.close()
+    if whole is not None and request.format == "coco":
+        _tell_of_gone(planned.others, output, progress)
     _report(request, status, progress, inputs.ignored, whole)
     return status
+
+
+def _tell_of_gone(others: Sequence[Job], output: Output, progress: Progress) -> None:
+    """Say which photos of earlier runs the data set still has although they are not there."""
+    gone = [job for job in others if not job.picture.path.exists() and output.is_finished(job)]
+    if gone:
+        count = "1 photo" if len(gone) == 1 else f"{len(gone)} photos"
+        hint = f"to leave them out, delete their parts (as {output.path(gone[0])})"
+        progress.say(
+            f"{output.whole_path} still has {count} of earlier runs that cannot be found any more "
+            f"(as {gone[0].shown}); {hint}"
+        )
+
+
+def _lasting(options: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Leave out the options that change nothing: at their default, or only how masks are found."""
+    if options is None:
+        return None
+    from mobilesam.everything import OWN_THRESHOLDS, EverythingOptions
+
+    return {
+        name: value
+        for name, value in options.items()
+        if name != "points_per_batch"
+        and (name in OWN_THRESHOLDS or value != getattr(EverythingOptions, name))
+    }
 
 
 def _weights(model: str) -> str:
@@ -253,6 +281,7 @@ def _report(
         progress.say(f"{ignored} other files in the folders were left out: no pictures by name")
     report = {
         **request.settings,
+        "options": request.everything,
         "out": str(request.out),
         "file": str(whole) if whole else None,
         "status": status,

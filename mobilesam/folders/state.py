@@ -11,19 +11,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from itertools import count
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from mobilesam.files import write_atomically
-from mobilesam.folders.inputs import Picture
-from mobilesam.folders.outputs import STATE_FOLDER, Job, Output, relative_path
+from mobilesam.files import make_folder, write_atomically
+from mobilesam.folders.inputs import STATE_FOLDER, Picture
+from mobilesam.folders.outputs import Job, Output, relative_path
 from mobilesam.folders.tables import ObjectPrompt
 
 STATE_FILE = "run.json"
 LOCK_FILE = "lock"
 ATTEMPTS_FOLDER = "attempts"  # of Ray's workers
+END_BYTES = 65_536  # at a photo's start and end: what tells whether it was replaced
 REMEDY = "choose another --out, or add --overwrite to make them anew"
 
 
@@ -32,9 +33,9 @@ def opened_folder(folder: Path) -> Iterator[None]:
     """Make a folder of results ready, and keep other runs out of it meanwhile.
 
     Raises:
-        ValueError: Another run is writing there.
-        OSError: It cannot be written.
+        ValueError: Another run is writing there, or it cannot be made or written to.
     """
+    make_folder(folder)
     state_folder = folder / STATE_FOLDER
     try:
         state_folder.mkdir(parents=True, exist_ok=True)
@@ -100,42 +101,50 @@ def plan(
     """Give every picture a name for its results, the one it had in earlier runs if there was one.
 
     The name is that of the picture, below the folder it was found through, without suffix. Where
-    another picture has that name, be it of an earlier run, or the result would replace a picture,
-    the suffix is added, and then a number. What an earlier run has made is no picture.
+    another picture has that name, be it of an earlier run, or the result would replace a picture
+    or be in the way of a folder, the suffix is added, and then a number. What an earlier run has
+    made is no picture.
 
     Args:
         pictures: What is asked for.
         output: Where it goes; what prompts and earlier runs call objects is added to its classes.
         settings: All that results depend on beside the picture and its prompts, fit for JSON.
         overwrite: Whether these pictures' results are made anew; else those made with other
-            settings or prompts are an error.
+            settings or prompts, or of other photos, are an error.
 
     Raises:
-        ValueError: Results that are there were made with other settings or prompts, or not here;
-            or nothing is left to do.
+        ValueError: Results that are there were made with other settings or prompts, of photos that
+            were replaced since, or not here; or nothing is left to do.
         OSError: The bookkeeping could not be read.
     """
     known = _read(output.state_folder / STATE_FILE)
     pictures = _without_results(pictures, output, known["pictures"])
     settings = json.loads(json.dumps(settings))  # as they will be read again
     before, first_run = dict(known["pictures"]), known["settings"] is None
-    asked = {_key(picture, output): _digest(picture.prompts) for picture in pictures}
-    if known["settings"] != settings:
+    asked = {
+        key: {
+            "prompts": _digest(picture.prompts),
+            "photo": _ends(picture.path, before.get(key, {}).get("photo")),
+        }
+        for key, picture in ((_key(picture, output), picture) for picture in pictures)
+    }
+    old_whole = None
+    if not _same_settings(known["settings"] or {}, settings):
         what = _difference(known["settings"] or {}, settings)
         stale = before
         known["pictures"], known["classes"] = {}, []
+        if not first_run:
+            old_whole = replace(output, format=known["settings"]["format"]).whole_path
     else:
-        what = "other prompts"
-        stale = {
-            key: entry
-            for key, entry in before.items()
-            if key in asked and entry["prompts"] != asked[key]
-        }
+        changes = {key: _change(entry, asked[key]) for key, entry in before.items() if key in asked}
+        stale = {key: before[key] for key, change in changes.items() if change}
+        what = next((changes[key] for key in stale), "")
     stale = {key: one for key, one in stale.items() if (output.folder / one["result"]).exists()}
     _refuse_stale(stale, asked, output.folder, what, overwrite)
     ours = set(known["pictures"])
     names = [prompt.name for picture in pictures for prompt in picture.prompts]
-    known["classes"] = list(dict.fromkeys([*known["classes"], *output.classes, *names]))
+    found_unnamed = output.classes if output.several else ()
+    known["classes"] = list(dict.fromkeys([*known["classes"], *found_unnamed, *names]))
     jobs, others = _name(pictures, output, known["pictures"], asked)
     if not overwrite:
         _refuse_foreign(jobs, output, ours, first_run)
@@ -143,6 +152,7 @@ def plan(
     outdated = [output.folder / entry["result"] for entry in stale.values()]
     if overwrite:
         outdated += [output.path(job) for job in jobs]
+        outdated += [] if old_whole in (None, output.whole_path) else [old_whole]
     complete = replace(output, classes=tuple(known["classes"]))
     return Plan(jobs, others, complete, outdated=outdated, known=known)
 
@@ -193,13 +203,21 @@ def _refuse_foreign(jobs: Sequence[Job], output: Output, ours: set[str], first_r
 
 
 def _name(
-    pictures: Sequence[Picture], output: Output, known: dict[str, Any], asked: Mapping[str, str]
+    pictures: Sequence[Picture],
+    output: Output,
+    known: dict[str, Any],
+    asked: Mapping[str, Mapping[str, Any]],
 ) -> tuple[list[Job], list[Job]]:
     """Name all results, and note the names in ``known``; the second list is of its others.
 
-    ``asked`` has the digest of each picture's prompts by its key.
+    ``asked`` has what is noted of each picture beside the names, by its key.
     """
     taken = {_fold(entry["name"]) for entry in known.values()}
+    first = (Job(picture, next(_candidates(picture)), "") for picture in pictures)
+    wanted = [output.result(job) for job in first]
+    there = [entry["result"] for entry in known.values()]
+    folders = {folder for result in (*wanted, *there) for folder in _folders_of(result)}
+    results = {_fold(result) for result in there}
     not_replaced = {_fold(os.path.abspath(picture.path)) for picture in pictures}
     if output.whole_path is not None:
         not_replaced.add(_fold(os.path.abspath(output.whole_path)))
@@ -219,18 +237,30 @@ def _name(
         else:
             for name in _candidates(picture):
                 job = Job(picture, name, shown)
-                result = os.path.abspath(output.path(job))
-                if _fold(name) not in taken and _fold(result) not in not_replaced:
+                result = _fold(output.result(job))
+                if _folders_of(result) & results:
+                    raise ValueError(
+                        f"The result of {picture.path} needs a folder in {output.folder} where "
+                        "that of another picture lies; choose another --out."
+                    )
+                replaces = _fold(os.path.abspath(output.path(job))) in not_replaced
+                if _fold(name) not in taken and result not in folders and not replaces:
                     break
             taken.add(_fold(job.name))
+            results.add(result)
         known[key] = {
             "name": job.name,
-            "result": relative_path(output.path(job), output.folder),
-            "prompts": asked[key],
+            "result": output.result(job),
             "root": relative_path(picture.root, output.folder),
+            **asked[key],
         }
         jobs.append(job)
     return jobs, others
+
+
+def _folders_of(result: str) -> set[str]:
+    """Return the folders, below that of all results, in which one lies."""
+    return {_fold(folder.as_posix()) for folder in PurePosixPath(result).parents} - {"."}
 
 
 def _earlier(key: str, entry: Mapping[str, Any], output: Output) -> Picture:
@@ -261,11 +291,50 @@ def _read(path: Path) -> dict[str, Any]:
     if path.exists():
         try:
             known |= json.loads(path.read_bytes())
-        except ValueError as error:
+            if not isinstance(known["settings"], dict) or not isinstance(known["classes"], list):
+                raise TypeError("not as it was written")
+            for entry in known["pictures"].values():
+                _ = entry["name"], entry["result"], entry["prompts"]
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
             raise ValueError(
                 f"{path} is damaged; remove it, and the results that are to be made anew."
             ) from error
     return known
+
+
+def _same_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Tell whether results would be the same; a model goes by its weights, not by its path."""
+    return {**before, "model": None} == {**now, "model": None}
+
+
+def _change(entry: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Say what is other than when a result was made; empty if nothing is."""
+    if entry["prompts"] != now["prompts"]:
+        return "other prompts"
+    photo, known = now["photo"], entry.get("photo")
+    return "other photos of that name" if photo and known and photo[-1] != known[-1] else ""
+
+
+def _ends(path: Path, known: list | None) -> list | None:
+    """Return size, time of change and a digest of a photo's ends; None if it cannot be read.
+
+    Args:
+        path: The photo.
+        known: What was returned of it in an earlier run; while size and time are the same nothing
+            is read.
+    """
+    try:
+        found = path.stat()
+        seen = [found.st_size, found.st_mtime_ns]
+        if known is not None and known[:2] == seen:
+            return known
+        with path.open("rb") as file:
+            start = file.read(END_BYTES)
+            file.seek(max(len(start), found.st_size - END_BYTES))
+            content = str(found.st_size).encode() + start + file.read()
+    except OSError:  # said when it is its turn
+        return None
+    return [*seen, hashlib.sha256(content).hexdigest()[:16]]
 
 
 def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

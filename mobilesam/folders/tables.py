@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 COLUMNS = ("path", "points", "labels", "box", "x", "y", "label", "x0", "y0", "x1", "y1", "name")
+CORNERS = ("x0", "y0", "x1", "y1")
 DELIMITERS = ",;\t"
+DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")  # as spreadsheets write it where it is customary
 BETWEEN_NUMBERS = re.compile(r"[\s,;()\[\]]+")  # so that 1,2 3,4 and [[1, 2], [3, 4]] are the same
 
 
@@ -53,7 +55,8 @@ def read_table(path: Path) -> Iterator[tuple[Path, ObjectPrompt]]:
     The first row names the columns, any of ``COLUMNS``: ``path``, relative to the table's folder;
     ``points`` as in ``120,80 140,95`` with ``labels`` as in ``1 0``, or ``x``, ``y`` and ``label``
     of a single point; ``box`` as in ``10,20,200,180``, or ``x0``, ``y0``, ``x1`` and ``y1``;
-    ``name``. Cells are parted by commas, semicolons or tabs; rows without content are skipped.
+    ``name``. A cell of one number may have a decimal comma. Cells are parted by commas, semicolons
+    or tabs; rows without content are skipped.
 
     Raises:
         ValueError: The table cannot be read, or a row is wrong; says which line.
@@ -114,12 +117,16 @@ def _points(
         raise ValueError(f"{origin}: got both points and x, y; give one of them.")
     if any(single) and not all(single):
         raise ValueError(f"{origin}: x and y belong together; give both.")
-    column = "points" if "points" in given else "x, y"
-    numbers = _numbers(origin, column, given.get("points") or " ".join(single))
+    if "points" in given:
+        numbers = _numbers(origin, "points", given["points"])
+    else:
+        numbers = [_number(origin, column, given[column]) for column in ("x", "y") if any(single)]
     if len(numbers) % 2:
         count = len(numbers)
         raise ValueError(f"{origin}: points must be pairs x,y; got {count} numbers in all.")
     points = tuple(zip(numbers[::2], numbers[1::2], strict=True))
+    if "labels" in given and "label" in given:
+        raise ValueError(f"{origin}: got both labels and label; give one of them.")
     column = "labels" if "labels" in given else "label"
     labels = _numbers(origin, column, given.get(column, "")) or [1.0] * len(points)
     if len(labels) != len(points) or any(label not in (0, 1) for label in labels):
@@ -129,14 +136,27 @@ def _points(
 
 
 def _box(origin: str, given: dict[str, str]) -> tuple[float, ...] | None:
-    corners = [given.get(column, "") for column in ("x0", "y0", "x1", "y1")]
+    corners = [given.get(column, "") for column in CORNERS]
     if any(corners) and "box" in given:
         raise ValueError(f"{origin}: got both box and x0, y0, x1, y1; give one of them.")
-    column = "box" if "box" in given else "x0, y0, x1, y1"
-    numbers = _numbers(origin, column, given.get("box") or " ".join(corners))
+    if "box" in given:
+        numbers = _numbers(origin, "box", given["box"])
+    else:
+        present = [column for column in CORNERS if column in given]
+        numbers = [_number(origin, column, given[column]) for column in present]
     if numbers and len(numbers) != 4:
         raise ValueError(f"{origin}: a box must be x0, y0, x1, y1; got {len(numbers)} numbers.")
     return tuple(numbers) or None
+
+
+def _number(origin: str, column: str, text: str) -> float:
+    """Read a cell of one number."""
+    if DECIMAL_COMMA.fullmatch(text):
+        text = text.replace(",", ".")
+    numbers = _numbers(origin, column, text)
+    if len(numbers) != 1:
+        raise ValueError(f"{origin}: {column} must be one number; got {text.strip()!r}.")
+    return numbers[0]
 
 
 def _numbers(origin: str, column: str, text: str) -> list[float]:

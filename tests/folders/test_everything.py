@@ -112,11 +112,25 @@ def test_other_options_are_other_settings(
     assert run(*words, "--fast", "--overwrite")[0] == 0
 
 
+def test_the_same_options_in_other_words_are_the_same_settings(
+    run: Run, photos: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("everything", photos, *WORDS, "--out", tmp_path / "out")
+    assert run(*words, "--model", checkpoint)[0] == 0
+    monkeypatch.chdir(checkpoint.parent)
+    more = ("--points-per-batch", "7", "--no-fast", "--crop-n-layers", "0")
+    status, stdout, stderr = run(*words, *more, "--model", checkpoint.name)
+    assert status == 0, stderr
+    assert json.loads(stdout)["done"] == 0
+    assert json.loads(stdout)["options"]["points_per_batch"] == 7
+
+
 def test_a_bad_option_is_one_sentence(
     refuses: Callable[..., None], photos: Path, tmp_path: Path
 ) -> None:
     words = ("everything", photos, "--out", tmp_path / "out", "--model", "embedded")
     refuses("points_per_side must be at least 1; got 0", *words, "--points-per-side", "0")
+    refuses("points_per_side must be at most 1024; got", *words, "--points-per-side", "1000000")
     refuses("invalid int value: 'many'", *words, "--points-per-side", "many")
     refuses("unrecognized arguments: --box", *words, "--box", "1,2,3,4")
     (photos / "t.csv").write_text("path,x,y\nü.png,3,4\n")

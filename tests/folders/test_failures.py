@@ -141,9 +141,21 @@ def test_what_a_killed_run_left_is_cleared_away(
     (state / "4567.part").write_text("half")
     assert segment(photos, *BOX)[0] == 0
     assert not list(state.glob("*.part"))
-    (state / "run.json").write_text("{")
-    status, _, stderr = segment(photos, *BOX)
-    assert (status, "run.json is damaged" in stderr) == (2, True)
+    shapes = ("{", "[1, 2]", '{"pictures": {"x": {}}}', '{"settings": 1}', '{"classes": {}}')
+    for text in shapes:
+        (state / "run.json").write_text(text)
+        status, _, stderr = segment(photos, *BOX)
+        assert (status, "run.json is damaged; remove it" in stderr) == (2, True), text
+
+
+def test_a_folder_that_cannot_be_made_is_another_folders_case(
+    run: Run, photos: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    words = ("segment", photos, *BOX, "--model", checkpoint, "--out", tmp_path / "file" / "sub")
+    status, _, stderr = run(*words)
+    assert status == 2
+    assert "cannot be written (Not a directory); choose another folder." in stderr
 
 
 @pytest.mark.parametrize(
@@ -153,7 +165,7 @@ def test_what_a_killed_run_left_is_cleared_away(
         (("absent", *BOX, "--format", "png"), "There is no file or folder absent"),
         (("photos",), "photos: no prompt was given"),
         (("photos", *BOX, "--format", "gif"), "invalid choice: 'gif'"),
-        (("photos", *BOX, "--jobs", "0"), "expected a whole number from 1, got '0'"),
+        (("photos", *BOX, "--jobs", "0"), "expected a whole number from 1 to 10,000, got '0'"),
         (("photos", *BOX, "--tolerance", "-1"), "expected a number from 0, got '-1'"),
         (("photos", *BOX, "--kind", "mask"), "--kind is for a single photo"),
         (("photos/a.jpg", *BOX, "--jobs", "2", "--out", "x.png"), "--jobs is for many pictures"),

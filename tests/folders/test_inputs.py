@@ -53,6 +53,25 @@ def test_folders_within_are_searched_when_asked_but_not_the_one_of_results() -> 
     assert "photos/out/e.png" in names(found("photos", recursive=True))
 
 
+def test_what_an_earlier_run_has_written_is_no_picture(folder: Path) -> None:
+    (folder / "out" / ".mobilesam").mkdir()
+    (folder / "out" / "deeper").mkdir()
+    (folder / "out" / "deeper" / "f.png").touch()
+    for text in ("photos", "photos/**", "photos/**/*.png", "photos/*"):
+        assert not [name for name in names(found(text, recursive=True)) if "out/" in name], text
+        assert "photos/sub/a.png" in names(found(text, recursive=True))
+    assert names(found("photos/out")) == ["photos/out/e.png"]  # named itself
+    assert names(found("photos/out/*.png")) == ["photos/out/e.png"]
+
+
+def test_a_folder_whose_name_looks_like_a_pattern_is_that_folder(folder: Path) -> None:
+    folder.rename(folder.with_name("photos [2020]"))
+    inputs = found("photos [2020]/*.png")
+    assert names(inputs) == ["photos [2020]/a.png"]
+    assert {picture.root for picture in inputs.pictures} == {Path("photos [2020]")}
+    assert names(found("photos [2020]/s*/*.png")) == ["photos [2020]/sub/a.png"]
+
+
 @pytest.mark.usefixtures("folder")
 def test_patterns_are_understood_quoted_too() -> None:
     inputs = found("photos/*.[pJ]*")
@@ -155,6 +174,14 @@ TWO_POINTS = ObjectPrompt(points=((120, 80), (140.5, 95)), labels=(1, 0))
             "path,x0,y0,x1,y1,x,y,name\na.png,1,2,3,4,5,6,Käfer\n",
             ObjectPrompt(points=((5, 6),), labels=(1,), box=(1, 2, 3, 4), name="Käfer"),
         ),
+        (  # a European spreadsheet's
+            "path;x;y\na.png;220,5;150\n",
+            ObjectPrompt(points=((220.5, 150),), labels=(1,)),
+        ),
+        (
+            "path;x0;y0;x1;y1\na.png;1,5;2;3;4,25\n",
+            ObjectPrompt(box=(1.5, 2, 3, 4.25)),
+        ),
         (  # what other programs may take for the end of a line
             "path,x,y,name\na.png,3,4,a\x0bb\x85c\u2028d\n",
             ObjectPrompt(points=((3, 4),), labels=(1,), name="a\x0bb\x85c\u2028d"),
@@ -210,8 +237,8 @@ def test_paths_are_seen_from_the_table_and_rows_without_prompt_get_that_of_the_c
         ),
         ("path,x,y\n,1,2\n", r"line 2: the path is missing"),
         ("path,x,y\na.png,1,\n", r"line 2: x and y belong together"),
-        ("path,x,y\na.png,one,2\n", r"line 2: x, y must be finite numbers; got 'one 2'"),
-        ("path,x,y\na.png,nan,2\n", r"line 2: x, y must be finite numbers"),
+        ("path,x,y\na.png,one,2\n", r"line 2: x must be finite numbers; got 'one'"),
+        ("path,x,y\na.png,nan,2\n", r"line 2: x must be finite numbers"),
         ("path,points\na.png,1 2 3\n", r"line 2: points must be pairs x,y; got 3 numbers"),
         ("path,points,x,y\na.png,1 2,3,4\n", r"line 2: got both points and x, y"),
         (
@@ -220,6 +247,10 @@ def test_paths_are_seen_from_the_table_and_rows_without_prompt_get_that_of_the_c
         ),
         ("path,x,y,label\na.png,1,2,7\n", r"line 2: label must be a 1 .* got '7'"),
         ("path,label\na.png,1\n", r"line 2: label must be .* each of 0 points"),
+        ("path,labels,label,x,y\na.png,1,0,2,3\n", r"line 2: got both labels and label"),
+        ("path,x,y\na.png,1 2,3\n", r"line 2: x must be one number; got '1 2'"),
+        ('path,x0,y0,x1,y1\na.png,1,2,3,"4,5,6"\n', r"line 2: y1 must be one number; got '4,5,6'"),
+        ("path,x0,y0,x1\na.png,1,2,3\n", r"line 2: a box must be x0, y0, x1, y1; got 3 numbers"),
         ("path,box\na.png,1 2 3\n", r"line 2: a box must be x0, y0, x1, y1; got 3 numbers"),
         ("path,box,x0,y0,x1,y1\na.png,1 2 3 4,1,2,3,4\n", r"line 2: got both box and x0"),
         ('path,name\na.png,"open\n', r"line 2: .*; correct the row"),

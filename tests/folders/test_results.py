@@ -124,9 +124,9 @@ def test_rows_of_a_table_are_the_objects_of_a_picture(
     )
     status, report, _ = segment(photos / "prompts.csv", "--format", "yolo")
     assert (status, counts(report)) == (0, (2, 0, 0))
-    assert (tmp_path / "out" / "classes.txt").read_text() == "object\ncat\ndog\n"
+    assert (tmp_path / "out" / "classes.txt").read_text() == "cat\ndog\n"
     lines = (tmp_path / "out" / "a.txt").read_text().splitlines()
-    assert [line.split()[0] for line in lines] == ["1", "2"]
+    assert [line.split()[0] for line in lines] == ["0", "1"]
 
     segment(photos / "prompts.csv", "--format", "png", "--overwrite")
     numbers = np.asarray(Image.open(tmp_path / "out" / "a.png"))
@@ -141,11 +141,11 @@ def test_rows_of_a_table_are_the_objects_of_a_picture(
 def test_a_name_of_several_lines_takes_one_line_of_yolos_classes(
     segment: Segment, photos: Path, tmp_path: Path
 ) -> None:
-    rows = 'path,x,y,name\na.jpg,20,30,"rac\ncoon"\nü b.png,5,5,dog\n'
+    rows = 'path,x,y,name\na.jpg,20,30,"rac\ncoon"\na.jpg,50,30,\nü b.png,5,5,dog\n'
     (photos / "t.csv").write_text(rows)
     assert segment(photos / "t.csv", "--format", "yolo", "--name", "my\tthing ")[0] == 0
     classes = (tmp_path / "out" / "classes.txt").read_text()
-    assert classes == "my thing\nrac coon\ndog\n"
+    assert classes == "rac coon\nmy thing\ndog\n"
     assert (tmp_path / "out" / "ü b.txt").read_text().startswith("2 ")
 
 

@@ -121,6 +121,85 @@ def test_an_overwriting_run_that_was_cut_off_goes_on_without_it(
     assert counts(segment(photos, *BOX, "--jobs", "1")[1]) == (1, 1, 0)
 
 
+def test_a_photo_that_was_replaced_is_not_taken_for_finished(
+    segment: Segment, photos: Path, tmp_path: Path
+) -> None:
+    segment(photos, *BOX)
+    (photos / "a.jpg").touch()
+    assert counts(segment(photos, *BOX)[1]) == (0, 2, 0)  # newer, but the same
+    Image.new("RGB", (120, 70), "red").save(photos / "a.jpg")
+    before = results(tmp_path / "out")
+    status, _, stderr = segment(photos, *BOX)
+    assert status == 2
+    assert "holds 1 results made with other photos of that name (as a.png)" in stderr
+    assert results(tmp_path / "out") == before
+    (tmp_path / "out" / "a.png").unlink()
+    assert counts(segment(photos, *BOX)[1]) == (1, 1, 0)
+    assert Image.open(tmp_path / "out" / "a.png").size == (120, 70)
+    assert counts(segment(photos, *BOX)[1]) == (0, 2, 0)
+
+
+def test_what_was_noted_before_photos_were_is_gone_on_with(
+    segment: Segment, photos: Path, tmp_path: Path
+) -> None:
+    segment(photos, *BOX)
+    state = tmp_path / "out" / ".mobilesam" / "run.json"
+    noted = json.loads(state.read_text())
+    for entry in noted["pictures"].values():
+        del entry["photo"]
+    state.write_text(json.dumps(noted))
+    assert counts(segment(photos, *BOX)[1]) == (0, 2, 0)
+    assert all("photo" in one for one in json.loads(state.read_text())["pictures"].values())
+
+
+def test_the_list_for_all_goes_with_results_of_another_format(
+    segment: Segment, photos: Path, tmp_path: Path
+) -> None:
+    segment(photos, *BOX, "--format", "coco")
+    segment(photos, *BOX, "--format", "yolo", "--overwrite")
+    assert results(tmp_path / "out").keys() == {"a.txt", "ü b.txt", "classes.txt"}
+    segment(photos, *BOX, "--format", "labelme", "--overwrite")
+    assert results(tmp_path / "out").keys() == {"a.json", "ü b.json"}
+
+
+def test_photos_that_are_gone_from_a_data_set_are_told(segment: Segment, photos: Path) -> None:
+    segment(photos, *BOX, "--format", "coco")
+    (photos / "a.jpg").unlink()
+    _, report, stderr = segment(photos, *BOX, "--format", "coco")
+    assert len(opened_coco(report).imgs) == 2
+    assert "still has 1 photo of earlier runs that cannot be found any more (as a.jpg)" in stderr
+    Path(stderr.partition("their parts (as ")[2].partition(")")[0]).unlink()
+    _, report, stderr = segment(photos, *BOX, "--format", "coco")
+    assert (len(opened_coco(report).imgs), "earlier runs" in stderr) == (1, False)
+
+
+@pytest.mark.parametrize("form", ["png", "coco"])
+def test_a_result_is_not_in_the_way_of_a_folder(
+    segment: Segment, tmp_path: Path, form: str
+) -> None:
+    suffix = "json" if form == "coco" else "png"
+    for name in ("x.jpg", f"x.{suffix}/y.jpg"):
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (50, 40), "red").save(path)
+    words = (tmp_path / "in", "-r", "--box", "1,1,40,30", "--format", form)
+    assert counts(segment(*words)[1]) == (2, 0, 0)
+    assert counts(segment(*words)[1]) == (0, 2, 0)
+
+
+def test_a_folder_that_a_result_is_in_the_way_of_is_told(segment: Segment, tmp_path: Path) -> None:
+    path = tmp_path / "in" / "x.jpg"
+    path.parent.mkdir()
+    Image.new("RGB", (50, 40), "red").save(path)
+    words = (tmp_path / "in", "-r", "--box", "1,1,40,30")
+    assert segment(*words)[0] == 0
+    (tmp_path / "in" / "x.png").mkdir()
+    Image.new("RGB", (50, 40), "red").save(tmp_path / "in" / "x.png" / "y.jpg")
+    status, _, stderr = segment(*words)
+    assert status == 2
+    assert "where that of another picture lies; choose another --out." in stderr
+
+
 def test_one_data_set_has_the_pictures_of_all_runs(
     segment: Segment, photos: Path, tmp_path: Path
 ) -> None:
