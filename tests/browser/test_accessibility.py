@@ -219,6 +219,7 @@ def test_the_whole_flow_by_keyboard_alone(keyboard):
     keyboard.press("Enter")
     keyboard.hear(r"^Renamed to Upper roof")
     assert demo.objects[2]["name"] == "Upper roof"
+    keyboard.press("[", "]")  # the photo has the focus again
     keyboard.go_to("summary")
     keyboard.press("Enter")
     keyboard.go_to('input[type="range"][aria-label="Smooth"]')

@@ -97,6 +97,29 @@ def test_every_handle_of_a_box_at_the_photos_edge_can_be_taken(coffee):
     assert coffee.box == [0, 0, width, height]
 
 
+@pytest.mark.parametrize("change", ["wheel", "key", "window"])
+def test_the_first_corner_of_a_drag_stays_where_it_was_pressed(coffee, change):
+    page = coffee.page
+    page.mouse.move(*coffee.screen(150, 100))
+    page.mouse.down()
+    page.mouse.move(*coffee.screen(200, 150), steps=4)
+    before = coffee.page.locator(".ms-stage").get_attribute("data-transform")
+    if change == "wheel":
+        page.keyboard.down("Control")
+        page.mouse.wheel(0, -200)
+        page.keyboard.up("Control")
+    elif change == "key":
+        page.keyboard.press("+")
+    else:
+        page.set_viewport_size({"width": 900, "height": 860})
+    page.wait_for_function(
+        "before => document.querySelector('.ms-stage').dataset.transform !== before", arg=before
+    )
+    page.mouse.move(*coffee.screen(260, 220), steps=4)
+    page.mouse.up()
+    assert coffee.box == pytest.approx([150, 100, 261, 221], abs=2)
+
+
 @pytest.mark.parametrize("key", ["Escape", "Control+z", "Control+y"])
 def test_a_key_gives_up_what_is_drawn_or_moved(coffee, key):
     mouse, keyboard = coffee.page.mouse, coffee.page.keyboard

@@ -42,7 +42,7 @@ function attachGestures(parts, view, prompts, page) {
     const isTouch = event.pointerType === "touch";
     const isRight = event.button === 2 || (event.button === 0 && event.ctrlKey); // as on a Mac
     const slack = isTouch ? 10 : isRight ? 12 : 4; // how far a click may stray
-    const base = { at, from: at, isTouch, slack, moved: false, id: event.pointerId, startedAt: performance.now() };
+    const base = { at, from: at, start: view.toPhoto(at), isTouch, slack, moved: false, id: event.pointerId, startedAt: performance.now() };
     if (event.button === 1 || spaceHeld || page.tool === "pan") return { ...base, kind: "pan" };
     if (page.tab === "everything") return { ...base, kind: "pick" };
     const target = hit(at, isTouch);
@@ -138,7 +138,7 @@ function attachGestures(parts, view, prompts, page) {
     const position = view.toPhoto(at);
     if (gesture.kind === "pan") view.panBy(at.x - last.x, at.y - last.y);
     else if (gesture.kind === "press" && gesture.canDrag) {
-      view.live.band = boxBetween(view.toPhoto(gesture.from), position, view.photo);
+      view.live.band = boxBetween(gesture.start, position, view.photo);
       view.redraw("marks");
     } else if (gesture.kind === "point") {
       prompts.movePoint(gesture.index, pixelAt(position, view.photo));
@@ -179,7 +179,7 @@ function attachGestures(parts, view, prompts, page) {
     else if ((ended.kind === "press" || ended.kind === "touch") && !ended.moved) {
       page.addPoint(position, ended.label);
     } else if (ended.kind === "press" && ended.canDrag) {
-      page.addBox(view.toPhoto(ended.from), position);
+      page.addBox(ended.start, position);
     } else if (ended.moved && (ended.kind === "point" || ended.kind === "handle")) page.settle();
   }
 

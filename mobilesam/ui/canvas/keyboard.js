@@ -88,7 +88,8 @@ function attachKeyboard(parts, view, prompts, page) {
   // Returns whether the key meant something. What changes an object does nothing where none is seen.
   function press(event) {
     const key = shortcutOf(event);
-    if (page.tab === "everything" && ["b", "Delete", "Backspace", "n", "[", "]", "F2"].includes(key)) return false;
+    if (page.tab === "everything" && ["b", "Delete", "Backspace", "n", "[", "]"].includes(key)) return false;
+    if (key === "F2" && page.tab !== "segment") return false; // the list is out of sight
     if (ARROWS[event.key]) move(...ARROWS[event.key], event.shiftKey);
     else if (key === "Enter") enter(event.shiftKey ? 0 : 1);
     else if (key === "b") markCorner();

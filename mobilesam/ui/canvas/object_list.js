@@ -116,6 +116,7 @@ function createObjectList(parts, view, prompts, look, page) {
     if (!name?.isConnected) return; // it is being renamed, or gone
     const object = prompts.find(id);
     const input = make("input", { type: "text", class: "ms-rename", "aria-label": `New name of ${object.name}`, maxlength: "80", value: object.name });
+    const origin = document.activeElement === parts.stage ? parts.stage : name; // of the focus
     let isOver = false;
     const end = (isKept) => {
       if (isOver) return;
@@ -123,7 +124,7 @@ function createObjectList(parts, view, prompts, look, page) {
       const hadFocus = document.activeElement === input;
       input.replaceWith(name);
       if (isKept) prompts.rename(id, input.value);
-      if (hadFocus) name.focus();
+      if (hadFocus) origin.focus({ preventScroll: origin === parts.stage });
     };
     name.replaceWith(input);
     input.addEventListener("keydown", (event) => {
