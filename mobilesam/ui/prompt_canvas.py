@@ -81,6 +81,7 @@ class PromptMessage(GradioModel):
 
     objects: Any = None
     active: Any = None
+    asked: Any = None
     wanted: Any = None
     rev: Any = None
     picture: Any = None

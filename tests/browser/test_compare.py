@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from mobilesam.registry import MODELS
-from tests.browser.demo_page import SCROLLED, TOUCH, DemoPage
+from tests.browser.demo_page import LOST, SCROLLED, TOUCH, DemoPage
 from tests.browser.demo_server import Server
 from tests.browser.pace import slowness
 from tests.conftest import EMBEDDED_FILE
@@ -266,16 +267,24 @@ def test_two_models_are_compared(open_tab):
     assert figure.format == "PNG"
     assert figure.width > 1000
 
-    subject, stale = page.locator(".ms-compare-subject"), page.locator(".ms-compare-stale")
+    subject = page.locator(".ms-compare-subject")
+    stale = page.locator(".ms-compare-stale:not([hidden])")
     assert subject.inner_text() == "Raccoon in raccoon.jpg"
     assert not stale.is_visible()
     tab.demo.open_example("coffee.jpg")
-    assert stale.is_visible()
+    assert stale.inner_text().startswith("This is of a photo that was opened before")
     tab.press("start")
     tab.wait_said("There is no object yet")
     assert subject.inner_text() == "Raccoon in raccoon.jpg"
-    tab.demo.open_example("raccoon.jpg")
+    tab.demo.open_example("raccoon.jpg", keep_objects=True)
     assert not stale.is_visible()
+    tab.demo.click(900, 370)  # another object
+    assert not stale.is_visible()
+    tab.page.locator(".ms-stage").press("[")
+    tab.demo.click(560, 400, button="right")  # Raccoon is another one now
+    expect(stale).to_have_text(re.compile("^The points or the box have changed since"))
+    tab.page.keyboard.press("Control+z")
+    expect(stale).to_be_hidden()
 
 
 def test_a_slow_comparison_is_in_nobodys_way(open_tab, comparing):
@@ -358,6 +367,32 @@ def test_what_the_server_refuses_is_said(open_tab):
     stop.press("Enter")
     tab.wait_said("Cancelled.", 5_000)
     tab.wait_focused("ms-compare-start")
+
+
+def test_a_press_without_a_connection_waits_for_it(demo):
+    demo.open_example("coffee.jpg", keep_objects=True)
+    tab = CompareTab(demo)
+    tab.page.evaluate("window.isStillHere = true")
+    tab.page.context.set_offline(True)
+    tab.press("start")
+    tab.page.wait_for_selector(".ms-notice:has-text('There is no connection')")
+    tab.page.wait_for_timeout(500)
+    tab.page.context.set_offline(False)
+    tab.wait_said("Done.")
+    assert demo.notice == ""
+    assert tab.page.evaluate("window.isStillHere")  # Gradio did not load the page anew
+    assert len(demo.objects) > 1
+    demo.forgive(LOST)
+
+
+def test_the_name_of_an_object_is_not_edited_out_of_sight(demo):
+    demo.open_example("coffee.jpg", keep_objects=True)
+    tab = CompareTab(demo)
+    tab.page.locator(".ms-stage").press("F2")
+    assert tab.page.locator(".ms-rename").count() == 0
+    tab.show("segment")
+    tab.page.locator(".ms-stage").press("F2")
+    assert tab.page.locator(".ms-rename").is_visible()
 
 
 def test_it_is_said_which_object_is_compared(open_tab):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mobilesam import Predictor, load_model
-from tests.browser.demo_page import iou
+from tests.browser.demo_page import LOST, iou
 from tests.browser.everything_tab import EverythingTab
 from tests.browser.pace import slowness
 
@@ -279,3 +279,17 @@ def test_undo_and_redo_work_beside_a_choice_but_not_in_a_text(demo):
         assert (len(demo.objects) == 1) == (kind in ("text", "number", "textarea")), kind
         keys.press("Control+Shift+z")
         assert len(demo.objects) == 1
+
+
+def test_a_search_without_a_connection_waits_for_it_and_blames_nobody(demo):
+    tab = EverythingTab(demo, "coffee.jpg")
+    tab.choose(density=8)
+    demo.page.context.set_offline(True)
+    tab.start()
+    demo.page.wait_for_function(
+        "document.querySelector('.ms-found-status').textContent === 'Waiting for the connection…'"
+    )
+    demo.page.context.set_offline(False)
+    tab.wait_done()
+    assert tab.count > 0
+    demo.forgive(LOST)

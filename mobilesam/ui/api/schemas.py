@@ -27,7 +27,7 @@ class Candidate(TypedDict):
     """One mask the model offered.
 
     Attributes:
-        predicted_iou: The model's own estimate, 0 to 1.
+        predicted_iou: The model's own estimate, about 0 to 1.
         stability: How little the mask depends on the threshold, 0 to 1.
         area: About so many pixels of the photo, before any refinement.
     """
@@ -45,7 +45,7 @@ class SegmentResult(TypedDict):
         size: The photo's height and width in pixels, upright.
         box: x0, y0, x1, y1 of the mask; x1 and y1 lie behind its last column and row.
         area: Its pixels.
-        predicted_iou: The model's own estimate, 0 to 1.
+        predicted_iou: The model's own estimate, about 0 to 1.
         stability: How little the mask depends on the threshold, 0 to 1.
         rle: The mask.
         choice: Which of the candidates it is, from 0.
@@ -74,7 +74,7 @@ class FoundMask(TypedDict):
         rle: The mask.
         area: Its pixels.
         bbox: x, y, width and height; the width is the distance from its first to its last column.
-        predicted_iou: The model's own estimate, 0 to 1.
+        predicted_iou: The model's own estimate, about 0 to 1.
         stability_score: How little the mask depends on the threshold, 0 to 1.
         point_coords: x, y of the point that was asked about.
     """
@@ -113,7 +113,7 @@ class ComparedModel(TypedDict):
         title: What people call it.
         box: x0, y0, x1, y1 of its mask.
         area: Pixels of its mask.
-        predicted_iou: Its own estimate, 0 to 1.
+        predicted_iou: Its own estimate, about 0 to 1.
         rle: Its mask.
         parameters: How many values it computes with.
         file_bytes: Size of its checkpoint.

@@ -81,7 +81,7 @@ function createEverything(parts, view, prompts, page, link) {
   }
 
   function tellQueue() {
-    if (search && !search.isHeard) status.textContent = "Others are searching; yours comes next…";
+    if (search && !search.isHeard) status.textContent = whyWaiting("Others are searching; yours comes next…");
   }
 
   // End the search here and on the server; what was found stays.

@@ -4,8 +4,10 @@
 // objects that made room for another.
 
 const KEPT = "mobilesam.page";
+const OFFLINE = "There is no connection. Photo and points are kept; it goes on as soon as there is one.";
 const KEEP_AFTER_MS = 300; // a drag is many changes
 const KEEP_PHOTO_MS = 24 * 3600 * 1000;
+const TABS_ANSWER_MS = 1000; // other tabs that need a photo say so by then, also from the background
 
 function createKeeping(parts, sharing, page) {
   // { file, key, hash }: a photo of the visitor's own, its place in the database, and, until it is on
@@ -13,6 +15,22 @@ function createKeeping(parts, sharing, page) {
   let photo = null;
   let aside = null; // { file, key, hash, history }: another one that can be gone back to, its objects as a link and with every step
   let timer = 0;
+  const tabs = window.BroadcastChannel ? new BroadcastChannel("mobilesam.photos") : null;
+  let heldByOthers = new Set(); // keys that another tab needs, a duplicate of this one
+
+  tabs?.addEventListener("message", ({ data }) => {
+    if (data.held) heldByOthers.add(data.held);
+    else if (isNeeded(data.leaving)) tabs.postMessage({ held: data.leaving });
+  });
+
+  // Those of some photos that no other tab has, too.
+  async function unneeded(keys) {
+    if (!tabs || !keys.length) return keys;
+    heldByOthers = new Set();
+    for (const key of keys) tabs.postMessage({ leaving: key });
+    await new Promise((resolve) => setTimeout(resolve, TABS_ANSWER_MS));
+    return keys.filter((key) => !heldByOthers.has(key));
+  }
 
   function changed() {
     clearTimeout(timer);
@@ -73,6 +91,10 @@ function createKeeping(parts, sharing, page) {
     offerBack();
   }
 
+  function isNeeded(key) {
+    return [photo?.key, aside?.key].includes(key);
+  }
+
   // Take into the database what is new since `before`, and out of it what is needed no more.
   async function store(before) {
     changed();
@@ -82,8 +104,12 @@ function createKeeping(parts, sharing, page) {
     const records = await Promise.all(needed.filter(({ key }) => !known.includes(key)).map(recordOf)).catch(() => []);
     await inDatabase((photos) => {
       photos.delete(IDBKeyRange.upperBound(Date.now() - KEEP_PHOTO_MS));
-      for (const key of outdated) photos.delete(key);
-      for (const { key, ...record } of records) if ([photo?.key, aside?.key].includes(key)) photos.put(record, key);
+      for (const { key, ...record } of records) if (isNeeded(key)) photos.put(record, key);
+    });
+    const left = await unneeded(outdated);
+    if (!left.length) return;
+    await inDatabase((photos) => {
+      for (const key of left) if (!isNeeded(key)) photos.delete(key);
     });
   }
 
@@ -173,6 +199,11 @@ function inDatabase(work) {
   }).catch(() => undefined);
 }
 
+// What holds a request up: others, unless it has not even been sent.
+function whyWaiting(others) {
+  return navigator.onLine ? others : "Waiting for the connection…";
+}
+
 // Without a connection events wait until there is one: a request that fails has Gradio load the
 // page anew.
 function whenOnline(trigger, page) {
@@ -185,6 +216,6 @@ function whenOnline(trigger, page) {
   return (event) => {
     if (navigator.onLine) return trigger(event);
     waiting.add(event);
-    page.say("There is no connection. Photo and points are kept; it goes on as soon as there is one.", "offline");
+    page.say(OFFLINE, "offline");
   };
 }

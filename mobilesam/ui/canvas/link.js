@@ -167,7 +167,7 @@ function createLink({ props, trigger, upload, watch }, prompts, results, page) {
     page.setState("encoding");
     page.setBusy("Reading the photo…");
     clearTimeout(queueTimer);
-    queueTimer = setTimeout(() => page.setBusy("Other photos are read first…"), QUEUE_WAIT_MS);
+    queueTimer = setTimeout(() => page.setBusy(whyWaiting("Other photos are read first…")), QUEUE_WAIT_MS);
     encodes.start(encode);
     send("encode_picture", { encoding: encodeToken });
   }

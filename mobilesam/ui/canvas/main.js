@@ -28,8 +28,9 @@ const page = {
   },
   // What every request says.
   message() {
-    const active = prompts.current?.id ?? null;
-    return { objects: prompts.toWire(), active, model: models.name, ...look };
+    const { current } = prompts;
+    const asked = current ? promptsOf(current) : ""; // the compare tab's results say of what they are
+    return { objects: prompts.toWire(), active: current?.id ?? null, asked, model: models.name, ...look };
   },
   // What a download shows.
   saving() {
@@ -304,7 +305,10 @@ parts.root.addEventListener("click", (event) => {
   else actions[button.dataset.action]();
 });
 parts.noticeClose.addEventListener("click", () => page.say(""));
-parts.root.addEventListener("announce", ({ detail }) => page.announce(detail)); // of the compare tab
+// Of the compare tab, and for it.
+parts.root.addEventListener("announce", ({ detail }) => page.announce(detail));
+parts.root.addEventListener("offline", () => page.say(OFFLINE, "offline"));
+parts.root.promptsNow = () => prompts.all.map(promptsOf);
 parts.model.addEventListener("change", () => page.setModel(parts.model.value));
 
 // A window that moves to another screen keeps its size.

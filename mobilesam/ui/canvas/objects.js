@@ -77,8 +77,7 @@ function createObjects(onChange) {
 
   // What the mask depends on; masks of another key are not this object's any more.
   function keyOf(object) {
-    const { points, box, steps, choices, refine } = wireOf(object);
-    return JSON.stringify([model, points, box, steps, choices.slice(0, -1), refine]);
+    return JSON.stringify([model, promptsOf(object), object.refine]);
   }
 
   return {

@@ -31,6 +31,12 @@ function wireOf(object) {
   return { id, name, color, hidden, points, box, steps, choices: steps.map((end) => choices[end] ?? null), refine };
 }
 
+// What was asked, in a text that is the same for the same prompts.
+function promptsOf(object) {
+  const { points, box, steps, choices } = wireOf(object);
+  return JSON.stringify([points, box, steps, choices.slice(0, -1)]);
+}
+
 // `batch` tells these points from those of other objects.
 function fromWire(wire, batch) {
   const ends = wire.steps?.length ? wire.steps : wire.points.map((_, index) => index + 1);

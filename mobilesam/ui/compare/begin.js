@@ -13,6 +13,7 @@ function begin() {
   attachSpeech(status);
   keepFocus(tab);
   attachSubject(page, line, sides);
+  waitForConnection(tab, page);
 }
 
 begin();

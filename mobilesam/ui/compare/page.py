@@ -27,7 +27,12 @@ INTRO = (
     "Both models get the selected object's points and box; set them on the photo as usual. Each"
     " runs in a process of its own; clicks are answered meanwhile."
 )
-STALE = "This is of a photo that was opened before; press Compare for the one that is open now."
+STALE = {
+    "photo": "This is of a photo that was opened before; press Compare for the one that is open"
+    " now.",
+    "prompts": "The points or the box have changed since; press Compare for those that are there"
+    " now.",
+}
 _TEMPLATE_SIGNS = {"$": "&#36;", "{": "&#123;", "}": "&#125;", "`": "&#96;", "\\": "&#92;"}
 
 
@@ -67,14 +72,18 @@ def status_html(text: str, kind: str = "", share: float | None = None, of: str =
 def sides_html(subject: Subject | None = None, titles: Sequence[str] = ()) -> str:
     """Return what was compared, and which model is on which side of the slider.
 
-    `subject.js` shows the second sentence where another photo is open.
+    `subject.js` shows another sentence where another photo is open, or the prompts have changed.
     """
     if subject is None:
         return ""
     head = (
-        f'<p class="ms-compare-subject" data-content="{escape(subject.content)}">'
+        f'<p class="ms-compare-subject" data-content="{escape(subject.content)}" '
+        f'data-asked="{escape(subject.asked)}">'
         f"<b>{escape(str(subject))}</b></p>"
-        f'<p class="ms-compare-stale" hidden>{escape(STALE)}</p>'
+        + "".join(
+            f'<p class="ms-compare-stale" data-stale="{of}" hidden>{escape(text)}</p>'
+            for of, text in STALE.items()
+        )
     )
     if not titles:
         return f"{head}<p>&nbsp;</p>"

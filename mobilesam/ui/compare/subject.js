@@ -1,4 +1,4 @@
-// Says which object is compared, before, and whether the results are of the photo that is open, after.
+// Says which object is compared, before, and whether the results are of what is on the page, after.
 
 function tellObject(objects, line) {
   const rows = [...objects.querySelectorAll(".ms-object")];
@@ -14,18 +14,22 @@ function tellObject(objects, line) {
   }
 }
 
-function tellPhoto(page, sides) {
+// What the results are not of any more: the photo that is open, or any object's prompts.
+function tellStale(page, sides) {
   const subject = sides.querySelector("[data-content]");
   if (!subject) return;
-  sides.querySelector(".ms-compare-stale").hidden = subject.dataset.content === page.dataset.content;
+  const isPhotos = subject.dataset.content === page.dataset.content;
+  const isObjects = page.promptsNow().includes(subject.dataset.asked);
+  sides.querySelector("[data-stale=photo]").hidden = isPhotos;
+  sides.querySelector("[data-stale=prompts]").hidden = !isPhotos || isObjects;
 }
 
 function attachSubject(page, line, sides) {
   const objects = page.querySelector(".ms-objects");
-  const tellBoth = [() => tellObject(objects, line), () => tellPhoto(page, sides)];
+  const tellBoth = [() => tellObject(objects, line), () => tellStale(page, sides)];
   for (const tell of tellBoth) tell();
-  const [object, photo] = tellBoth.map((tell) => new MutationObserver(tell));
+  const [object, stale] = tellBoth.map((tell) => new MutationObserver(tell));
   object.observe(objects, { childList: true, subtree: true, attributeFilter: ["data-selected"] });
-  photo.observe(page, { attributeFilter: ["data-content"] });
-  photo.observe(sides, { childList: true, subtree: true });
+  stale.observe(page, { attributeFilter: ["data-content", "data-rev"] });
+  stale.observe(sides, { childList: true, subtree: true });
 }

@@ -30,7 +30,7 @@ from mobilesam.ui.trouble import trouble
 
 LOGGER = logging.getLogger(__name__)
 
-SCRIPTS = ("slider.js", "speech.js", "focus.js", "subject.js", "begin.js")
+SCRIPTS = ("slider.js", "speech.js", "focus.js", "subject.js", "offline.js", "begin.js")
 COMPARISON, DOWNLOAD = "Comparison", "Download"  # names of the progress bar
 READY = "Choose two models that are on this server, and press Compare."
 _REFUSED = page.status_html("The server did not take that; please try again in a moment.", "warn")

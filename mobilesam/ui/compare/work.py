@@ -27,11 +27,13 @@ class Subject:
         name: The object's.
         photo: The photo's file name.
         content: Tells it from other photos, but not from itself opened again.
+        asked: The object's prompts as the page spells them, which tells whether they have changed.
     """
 
     name: str
     photo: str
     content: str
+    asked: str = ""
 
     def __str__(self) -> str:
         return f"{self.name} in {self.photo}"
@@ -97,7 +99,10 @@ def comparison_job(
     pair = chosen[0].source, chosen[1].source
     arguments = wanted.prompts.as_arguments()
     arguments |= {"steps": wanted.steps, "choices": wanted.choices, "chosen_with": answering}
-    subject = Subject(wanted.name, photo.title, photo.content)
+    asked = message.get("asked")
+    subject = Subject(
+        wanted.name, photo.title, photo.content, asked if isinstance(asked, str) else ""
+    )
     return subject, Job(lambda job: _compare(job, source, pair, arguments, courtesy, subject))
 
 
