@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -219,3 +222,22 @@ def test_a_photograph_that_cannot_be_encoded_stops_no_other(tmp_path, small_pred
     assert ready.embedding("dahlia.jpg", small_predictor) is not None
     assert "cat.jpg could not be encoded" in caplog.text
     assert list(found) == ["cat.jpg", "dahlia.jpg"]
+
+
+def test_a_program_may_end_while_examples_are_encoded():
+    """A thread of PyTorch's that is still at work when Python ends aborts the process."""
+    code = """
+import time
+from mobilesam.ui import build_demo
+demo = build_demo("embedded", fetch_official=False, backend="torch")
+demo.launch(prevent_thread_lock=True, quiet=True)
+time.sleep(0.5)
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "GRADIO_ANALYTICS_ENABLED": "False"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ended.returncode == 0, ended.stderr

@@ -15,7 +15,7 @@ import os
 import re
 import sys
 import threading
-import time
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +36,7 @@ PROMPTS_FILE = "prompts.json"
 THUMBNAIL_SIDE = 240  # px, longest side of an example's thumbnail
 COLORS = ("#1e90ff", "#e69f00", "#009e73", "#cc79a7", "#f0e442")  # of objects that name none
 LIMIT_BYTES = 64 * 1024**2  # eight square photographs by two models of 1024 px; embedded: 6 MiB
+END_WAIT_S = 10.0  # for a photograph on a busy machine
 LOOK_AGAIN_S = 2.0  # how often to see whether the official model has arrived
 _HEX_COLOR = re.compile(r"#[0-9a-f]{6}")
 
@@ -182,6 +183,7 @@ class ReadyEmbeddings:
         self._lock = threading.Lock()
         self._held: dict[tuple[str, str], ImageEmbedding] = {}
         self._thread: threading.Thread | None = None
+        self._ending = threading.Event()
 
     @property
     def nbytes(self) -> int:
@@ -196,6 +198,7 @@ class ReadyEmbeddings:
                 self._thread = threading.Thread(
                     target=self._work, name="example-embeddings", daemon=True
                 )
+                weakref.finalize(self, _end, self._thread, self._ending)  # when Python ends
                 self._thread.start()
             return self._thread
 
@@ -212,7 +215,8 @@ class ReadyEmbeddings:
         _yield_to_others()
         self._encode_all(self._models.default)
         while self._models.status()["percent"] is not None:
-            time.sleep(LOOK_AGAIN_S)
+            if self._ending.wait(LOOK_AGAIN_S):
+                return
         if any(choice["name"] == OFFICIAL for choice in self._models.status()["choices"]):
             self._encode_all(OFFICIAL)
 
@@ -231,6 +235,8 @@ class ReadyEmbeddings:
             ]
         for example in (*missing, *missing[:1]):
             self._wait()
+            if self._ending.is_set():
+                return
             try:
                 embedding = predictor.encode(example.path)
             except Exception:  # the visitor who opens it is told
@@ -247,6 +253,12 @@ class ReadyEmbeddings:
             if has_room:
                 self._held[key] = embedding
             return has_room
+
+
+def _end(thread: threading.Thread, ending: threading.Event) -> None:
+    """Let the photograph that is being encoded be the last: Python's end would abort else."""
+    ending.set()
+    thread.join(END_WAIT_S)
 
 
 def _yield_to_others() -> None:
