@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -40,7 +41,7 @@ class ResizeLongestSide:
     @staticmethod
     def get_preprocess_shape(oldh: int, oldw: int, long_side_length: int) -> Size:
         """Return the (height, width) that a picture is resized to."""
-        return input_size_for(check_size((oldh, oldw), "The old size"), long_side_length)
+        return input_size_for(_whole_size((oldh, oldw), "The old size"), long_side_length)
 
     def apply_image(self, image: np.ndarray) -> np.ndarray:
         """Resize (H, W, 3) uint8; also (H, W) and (H, W, 1), which become (h, w).
@@ -61,7 +62,7 @@ class ResizeLongestSide:
 
     def apply_coords(self, coords: np.ndarray, original_size: Size) -> np.ndarray:
         """Scale (..., 2) x, y from the photo of ``original_size`` (H, W) to the input frame."""
-        size = check_size(original_size, "original_size")
+        size = _whole_size(original_size, "original_size")
         xy = np.asarray(coords, dtype=np.float64)
         _check_pairs(xy.shape)
         return to_input_frame(xy, size, input_size_for(size, self.target_length))
@@ -73,7 +74,7 @@ class ResizeLongestSide:
 
     def apply_coords_torch(self, coords: torch.Tensor, original_size: Size) -> torch.Tensor:
         """Scale a (..., 2) tensor of any dtype; float32, and gradients pass."""
-        size = check_size(original_size, "original_size")
+        size = _whole_size(original_size, "original_size")
         coords = as_tensor(coords, "coords")
         _check_pairs(coords.shape)
         height, width = input_size_for(size, self.target_length)
@@ -97,6 +98,13 @@ class ResizeLongestSide:
         return torch.nn.functional.interpolate(
             image, size, mode="bilinear", align_corners=False, antialias=True
         )
+
+
+def _whole_size(size: Any, name: str) -> Size:
+    """Check a size as ``check_size`` does; whole numbers may be floats here, as in SAM."""
+    with contextlib.suppress(TypeError, ValueError):
+        size = tuple(int(side) if float(side).is_integer() else side for side in size)
+    return check_size(size, name)
 
 
 def _check_pairs(shape: Sequence[int]) -> None:

@@ -65,7 +65,9 @@ def read_image(image: str | Path | Image.Image | np.ndarray) -> np.ndarray:
         raise ValueError(f"{image} is an address; download the picture and give its path.")
     if not str(image):
         raise ValueError("The picture's path is empty; expected a picture file.")
-    path = Path(os.path.expanduser(image))
+    path = Path(image)
+    if not os.path.lexists(path):
+        path = Path(os.path.expanduser(path))
     if os.path.isdir(path):
         raise ValueError(f"{path.name or path} is a folder; expected a picture file.")
     if not os.path.exists(path):  # unlike Path.exists, also for a name that is too long

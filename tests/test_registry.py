@@ -13,7 +13,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from mobilesam import CheckpointError, available, default_model_name, load_model, registry
+from mobilesam import (
+    CheckpointError,
+    available,
+    default_model_name,
+    load_model,
+    registry,
+    sam_model_registry,
+)
 from mobilesam.checkpoints import read_checkpoint
 from mobilesam.modeling import build_model
 from mobilesam.registry import MODELS
@@ -150,6 +157,12 @@ def test_a_model_is_known_by_its_weights_wherever_they_lie(
     save_file(tensors, tmp_path / "other.safetensors", metadata=said)
     assert load_model(tmp_path / "other.safetensors").identity != kept
     assert load_model("embedded").identity == load_model(EMBEDDED_FILE).identity
+
+
+def test_models_of_one_s_own_are_told_apart_also_if_they_began_alike(tmp_path: Path) -> None:
+    path = write_official_checkpoint("t", tmp_path)
+    one, other = (sam_model_registry["vit_t"](checkpoint=path) for _ in range(2))
+    assert one.identity != other.identity  # each may be trained
 
 
 @pytest.mark.parametrize("name", ["embedded", "embedded_student"])

@@ -454,6 +454,9 @@ def test_the_transform_names_the_size_it_cannot_take() -> None:
         ):
             with pytest.raises(ValueError, match=r"original_size must be \(height, width\), two"):
                 call()
+    for size in ((90.0, 160.0), np.array([90.0, 160.0]), torch.tensor([90, 160])):
+        assert transform.apply_boxes(boxes.numpy(), size).shape == (1, 4)
+    assert transform.get_preprocess_shape(90.0, 160.0, 64) == (36, 64)
     with pytest.raises(ValueError, match=r"two whole numbers of at least 1 .* got \(0, 5\)"):
         transform.get_preprocess_shape(0, 5, 64)
     with pytest.raises(ValueError, match=r"image must have shape \(B, 3, H, W\) and pixels"):

@@ -262,6 +262,9 @@ def test_a_path_may_begin_with_the_home_folder(
     Image.new("RGB", (4, 3)).save(tmp_path / "photo.png")
     for path in ("~/photo.png", Path("~/photo.png")):
         assert read_image(path).shape == (3, 4, 3)
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (5, 2)).save("~photo.png")
+    assert read_image("~photo.png").shape == (2, 5, 3)
 
 
 def test_a_damaged_avif_is_refused(tmp_path: Path, photo: np.ndarray) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ PICTURE_SUFFIXES = frozenset(
 )
 TABLE_SUFFIX = ".csv"
 STATE_FOLDER = ".mobilesam"  # in a folder of results: the bookkeeping
+STATE_FILE = "run.json"
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,8 @@ def collect(
     """Find the pictures that are meant.
 
     A file is taken whatever it is called. Of a folder, and of what a pattern matches, those files
-    are taken that are pictures by their names and not hidden; other files are counted only. Folders
-    in there that an earlier run has written to hold results, and are left out.
+    are taken that are pictures by their names and not hidden; other files are counted only. What
+    an earlier run has written into a folder in there is left out.
 
     Args:
         texts: Files, folders, patterns such as ``photos/*.jpg`` (``**`` goes through folders), and
@@ -166,17 +168,17 @@ def _files(folder: Path, recursive: bool, skip: Path | None) -> Iterator[Path]:
     def stop(error: OSError) -> None:
         raise error
 
+    earlier = _EarlierResults(folder)
     for name, below, files in os.walk(folder, onerror=stop):
         below.sort()
         below[:] = [
             one
             for one in below
-            if recursive
-            and not one.startswith(".")
-            and not _is_same(os.path.join(name, one), skip)
-            and not _holds_results(os.path.join(name, one))
+            if recursive and not one.startswith(".") and not _is_same(os.path.join(name, one), skip)
         ]
-        yield from (Path(name, file) for file in sorted(files) if not file.startswith("."))
+        for path in (Path(name, file) for file in sorted(files) if not file.startswith(".")):
+            if path not in earlier:
+                yield path
 
 
 def _matches(pattern: Path, recursive: bool, skip: Path | None) -> Iterator[Path]:
@@ -185,23 +187,43 @@ def _matches(pattern: Path, recursive: bool, skip: Path | None) -> Iterator[Path
     results = None if skip is None else os.path.abspath(skip)
     if results is not None and Path(os.path.abspath(plain)).is_relative_to(results):
         results = None  # the pattern means that very folder
-    within = {plain: False}  # whether a folder lies in one of results, the plain one aside
-
-    def is_among_results(folder: Path) -> bool:
-        if folder not in within:
-            within[folder] = is_among_results(folder.parent) or _holds_results(folder)
-        return within[folder]
-
+    earlier = _EarlierResults(plain)
     for name in sorted(glob.glob(os.path.join(glob.escape(str(plain)), *rest), recursive=True)):
         path = Path(name)
         if results is not None and Path(os.path.abspath(path)).is_relative_to(results):
             continue
-        if is_among_results(path if path.is_dir() else path.parent):
+        if path in earlier:
             continue
         if not path.is_dir():
             yield path
         elif "**" not in rest:
-            yield from _files(path, recursive, skip)
+            yield from (found for found in _files(path, recursive, skip) if found not in earlier)
+
+
+class _EarlierResults:
+    """The pictures that earlier runs have written into folders below one; that one is meant."""
+
+    def __init__(self, top: Path) -> None:
+        self._made: dict[Path, frozenset[Path]] = {top: frozenset()}  # in a folder, or above it
+
+    def __contains__(self, path: Path) -> bool:
+        made = self._made_for(path.parent)
+        return path in made or path.parent in made
+
+    def _made_for(self, folder: Path) -> frozenset[Path]:
+        if folder not in self._made:
+            above = frozenset() if folder == folder.parent else self._made_for(folder.parent)
+            self._made[folder] = above | _pictures_made(folder)
+        return self._made[folder]
+
+
+def _pictures_made(folder: Path) -> frozenset[Path]:
+    """Return the pictures, and folders of cut-outs, that a run has written into a folder."""
+    try:
+        known = json.loads((folder / STATE_FOLDER / STATE_FILE).read_bytes())
+        return frozenset(folder / one["result"] for one in known["pictures"].values())
+    except (OSError, ValueError, TypeError, AttributeError, KeyError):  # none, or damaged
+        return frozenset()
 
 
 def _plain_part(pattern: Path) -> Path:
@@ -212,10 +234,6 @@ def _plain_part(pattern: Path) -> Path:
             break
         plain /= part
     return plain
-
-
-def _holds_results(folder: str | Path) -> bool:
-    return os.path.isdir(os.path.join(folder, STATE_FOLDER))
 
 
 def _is_same(path: str, other: Path | None) -> bool:

@@ -86,7 +86,7 @@ class Request:
             "name": self.name,
             "polygons": self.polygons,
             "tolerance": self.output.tolerance if self.has_outlines else None,
-            "options": _lasting(self.everything),
+            "options": self.everything,
         }
 
     @property
@@ -163,20 +163,6 @@ def _tell_of_gone(others: Sequence[Job], output: Output, progress: Progress) -> 
             f"{output.whole_path} still has {count} of earlier runs that cannot be found any more "
             f"(as {gone[0].shown}); {hint}"
         )
-
-
-def _lasting(options: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Leave out the options that change nothing: at their default, or only how masks are found."""
-    if options is None:
-        return None
-    from mobilesam.everything import OWN_THRESHOLDS, EverythingOptions
-
-    return {
-        name: value
-        for name, value in options.items()
-        if name != "points_per_batch"
-        and (name in OWN_THRESHOLDS or value != getattr(EverythingOptions, name))
-    }
 
 
 def _weights(model: str) -> str:
@@ -281,7 +267,6 @@ def _report(
         progress.say(f"{ignored} other files in the folders were left out: no pictures by name")
     report = {
         **request.settings,
-        "options": request.everything,
         "out": str(request.out),
         "file": str(whole) if whole else None,
         "status": status,

@@ -17,14 +17,12 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from mobilesam.files import make_folder, write_atomically
-from mobilesam.folders.inputs import STATE_FOLDER, Picture
+from mobilesam.folders.inputs import STATE_FILE, STATE_FOLDER, Picture
 from mobilesam.folders.outputs import Job, Output, relative_path
 from mobilesam.folders.tables import ObjectPrompt
 
-STATE_FILE = "run.json"
 LOCK_FILE = "lock"
 ATTEMPTS_FOLDER = "attempts"  # of Ray's workers
-END_BYTES = 65_536  # at a photo's start and end: what tells whether it was replaced
 REMEDY = "choose another --out, or add --overwrite to make them anew"
 
 
@@ -124,7 +122,7 @@ def plan(
     asked = {
         key: {
             "prompts": _digest(picture.prompts),
-            "photo": _ends(picture.path, before.get(key, {}).get("photo")),
+            "bytes": _bytes_of(picture.path),
         }
         for key, picture in ((_key(picture, output), picture) for picture in pictures)
     }
@@ -304,37 +302,41 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _same_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     """Tell whether results would be the same; a model goes by its weights, not by its path."""
-    return {**before, "model": None} == {**now, "model": None}
+    one, other = (
+        {**settings, "model": None, "options": _lasting(settings.get("options"))}
+        for settings in (before, now)
+    )
+    return one == other
+
+
+def _lasting(options: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Leave out the options that change nothing: at their default, or only how masks are found."""
+    if options is None:
+        return None
+    from mobilesam.everything import OWN_THRESHOLDS, EverythingOptions
+
+    return {
+        name: value
+        for name, value in options.items()
+        if name != "points_per_batch"
+        and (name in OWN_THRESHOLDS or value != getattr(EverythingOptions, name, None))
+    }
 
 
 def _change(entry: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """Say what is other than when a result was made; empty if nothing is."""
     if entry["prompts"] != now["prompts"]:
         return "other prompts"
-    photo, known = now["photo"], entry.get("photo")
-    return "other photos of that name" if photo and known and photo[-1] != known[-1] else ""
+    sizes = entry.get("bytes"), now["bytes"]
+    return "other photos of that name" if None not in sizes and sizes[0] != sizes[1] else ""
 
 
-def _ends(path: Path, known: list | None) -> list | None:
-    """Return size, time of change and a digest of a photo's ends; None if it cannot be read.
-
-    Args:
-        path: The photo.
-        known: What was returned of it in an earlier run; while size and time are the same nothing
-            is read.
-    """
+def _bytes_of(path: Path) -> int | None:
+    """Return a photo's size; None if there is none, which is said when it is its turn."""
     try:
-        found = path.stat()
-        seen = [found.st_size, found.st_mtime_ns]
-        if known is not None and known[:2] == seen:
-            return known
-        with path.open("rb") as file:
-            start = file.read(END_BYTES)
-            file.seek(max(len(start), found.st_size - END_BYTES))
-            content = str(found.st_size).encode() + start + file.read()
-    except OSError:  # said when it is its turn
+        return path.stat().st_size
+    except OSError:
         return None
-    return [*seen, hashlib.sha256(content).hexdigest()[:16]]
 
 
 def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

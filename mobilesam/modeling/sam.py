@@ -48,8 +48,9 @@ class Sam(Shareable):
         metadata: What the checkpoint says of itself.
 
     Attributes:
-        identity: Tells models of one name apart, and is the same wherever the same weights were
-            loaded. A copy has its original's, whatever is then done to its weights in place.
+        identity: Tells models of one name apart. A copy has its original's; other weights, loaded
+            by ``load_state_dict``, bring a new one. ``load_model``'s is a digest of the weights,
+            the same in every process.
     """
 
     mask_threshold: float = 0.0  # logits above it are mask
@@ -120,10 +121,10 @@ class Sam(Shareable):
                 from PyTorch, if they do not fit.
         """
         misfits = super().load_state_dict(state_dict, strict, assign)
-        self.identity = self._fingerprint()
+        self.identity = uuid.uuid4().hex
         return misfits
 
-    def _fingerprint(self) -> str:
+    def fingerprint(self) -> str:
         """Digest the description and, of each tensor, up to ``SAMPLED`` values spread over it."""
         digest = hashlib.blake2b(repr(self.description).encode(), digest_size=16)
         for name, tensor in self.state_dict().items():

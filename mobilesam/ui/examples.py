@@ -258,7 +258,8 @@ class ReadyEmbeddings:
 def _end(thread: threading.Thread, ending: threading.Event) -> None:
     """Let the photograph that is being encoded be the last: Python's end would abort else."""
     ending.set()
-    thread.join(END_WAIT_S)
+    if thread is not threading.current_thread():  # the last that had the embeddings
+        thread.join(END_WAIT_S)
 
 
 def _yield_to_others() -> None:

@@ -123,6 +123,8 @@ def test_the_same_options_in_other_words_are_the_same_settings(
     assert status == 0, stderr
     assert json.loads(stdout)["done"] == 0
     assert json.loads(stdout)["options"]["points_per_batch"] == 7
+    status, _, stderr = run(*words, "--model", checkpoint)  # what was noted has them, too
+    assert status == 0, stderr
 
 
 def test_a_bad_option_is_one_sentence(

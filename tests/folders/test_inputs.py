@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -54,14 +55,27 @@ def test_folders_within_are_searched_when_asked_but_not_the_one_of_results() -> 
 
 
 def test_what_an_earlier_run_has_written_is_no_picture(folder: Path) -> None:
-    (folder / "out" / ".mobilesam").mkdir()
-    (folder / "out" / "deeper").mkdir()
-    (folder / "out" / "deeper" / "f.png").touch()
+    state = folder / "out" / ".mobilesam"
+    state.mkdir()
+    for name in ("deeper/f.png", "g.cutouts/1.png", "own.png"):
+        path = folder / "out" / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    inputs = found("photos", recursive=True)
+    assert "photos/out/e.png" in names(inputs)  # a run was refused there
+    results = ("e.png", "deeper/f.png", "g.cutouts")
+    entries = {name: {"result": name} for name in results}
+    (state / "run.json").write_text(json.dumps({"pictures": entries}))
     for text in ("photos", "photos/**", "photos/**/*.png", "photos/*"):
-        assert not [name for name in names(found(text, recursive=True)) if "out/" in name], text
-        assert "photos/sub/a.png" in names(found(text, recursive=True))
-    assert names(found("photos/out")) == ["photos/out/e.png"]  # named itself
-    assert names(found("photos/out/*.png")) == ["photos/out/e.png"]
+        here = names(found(text, recursive=True))
+        assert [name for name in here if "out/" in name] == ["photos/out/own.png"], text
+        assert "photos/sub/a.png" in here
+    named = names(found("photos/out", recursive=True))
+    assert named[0] == "photos/out/e.png"  # that folder itself is meant
+    assert len(named) == 4
+    assert names(found("photos/out/e*.png")) == ["photos/out/e.png"]
+    (state / "run.json").write_text("[1]")
+    assert "photos/out/e.png" in names(found("photos", recursive=True))
 
 
 def test_a_folder_whose_name_looks_like_a_pattern_is_that_folder(folder: Path) -> None:

@@ -146,10 +146,10 @@ def test_what_was_noted_before_photos_were_is_gone_on_with(
     state = tmp_path / "out" / ".mobilesam" / "run.json"
     noted = json.loads(state.read_text())
     for entry in noted["pictures"].values():
-        del entry["photo"]
+        del entry["bytes"]
     state.write_text(json.dumps(noted))
     assert counts(segment(photos, *BOX)[1]) == (0, 2, 0)
-    assert all("photo" in one for one in json.loads(state.read_text())["pictures"].values())
+    assert all("bytes" in one for one in json.loads(state.read_text())["pictures"].values())
 
 
 def test_the_list_for_all_goes_with_results_of_another_format(

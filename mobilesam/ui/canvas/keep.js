@@ -15,8 +15,8 @@ function createKeeping(parts, sharing, page) {
   let photo = null;
   let aside = null; // { file, key, hash, history }: another one that can be gone back to, its objects as a link and with every step
   let timer = 0;
-  const tabs = window.BroadcastChannel ? new BroadcastChannel("mobilesam.photos") : null;
-  let heldByOthers = new Set(); // keys that another tab needs, a duplicate of this one
+  const tabs = openChannel("mobilesam.photos");
+  const heldByOthers = new Set(); // keys that another tab needs, a duplicate of this one
 
   tabs?.addEventListener("message", ({ data }) => {
     if (data.held) heldByOthers.add(data.held);
@@ -26,8 +26,10 @@ function createKeeping(parts, sharing, page) {
   // Those of some photos that no other tab has, too.
   async function unneeded(keys) {
     if (!tabs || !keys.length) return keys;
-    heldByOthers = new Set();
-    for (const key of keys) tabs.postMessage({ leaving: key });
+    for (const key of keys) {
+      heldByOthers.delete(key);
+      tabs.postMessage({ leaving: key });
+    }
     await new Promise((resolve) => setTimeout(resolve, TABS_ANSWER_MS));
     return keys.filter((key) => !heldByOthers.has(key));
   }
@@ -158,6 +160,15 @@ function createKeeping(parts, sharing, page) {
 // Gradio's settings load the page with another address: for a dark theme, or for a light one.
 function cameFromItself() {
   return document.referrer.split(/[?#]/)[0] === location.origin + location.pathname;
+}
+
+// null where the browser has none, or keeps this page from its storage.
+function openChannel(name) {
+  try {
+    return new BroadcastChannel(name);
+  } catch {
+    return null;
+  }
 }
 
 function readKept() {
