@@ -63,6 +63,7 @@ def serve(arguments: argparse.Namespace) -> None:
     """Build the page and serve it; what takes long to import is imported here."""
     from mobilesam.checkpoints import CheckpointError
     from mobilesam.ui import LAUNCH_OPTIONS, build_demo
+    from mobilesam.ui.request_limit import bounded_requests
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("mobilesam.ui").setLevel(logging.INFO)  # says which backend answers
@@ -78,6 +79,7 @@ def serve(arguments: argparse.Namespace) -> None:
             server_port=arguments.port,
             share=arguments.share,
             mcp_server=arguments.mcp or None,  # None: as Gradio's environment variable says
+            app_kwargs=bounded_requests(),
             **LAUNCH_OPTIONS,
         )
     except (CheckpointError, ValueError, OSError) as error:

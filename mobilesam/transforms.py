@@ -13,6 +13,9 @@ from PIL import Image, UnidentifiedImageError
 from torch.nn import functional as F
 
 MAX_IMAGE_PIXELS = 50_000_000  # of a file: a 12 MP phone photo four times over
+MAX_SIDE = 65_535  # pixels of a file: JPEG's own bound
+MAX_SCANS = 100  # of a JPEG: cameras and programs make 1 to 12, and each takes its time
+START_OF_SCAN = b"\xff\xda"
 MAX_16_BIT = 65535.0
 SENSOR_MAXIMA = (255.0, 1023.0, 4095.0, 16383.0, MAX_16_BIT)  # 8, 10, 12, 14 and 16 bits
 ROWS_AT_A_TIME = 256  # of a deep picture on its way to 8 bits: bounds the memory that takes
@@ -78,6 +81,17 @@ def read_image(image: str | Path | Image.Image | np.ndarray) -> np.ndarray:
         width, height = opened.size
         if width * height > MAX_IMAGE_PIXELS:
             raise ValueError(_too_large(path.name, f"{width}×{height}"))
+        if max(width, height) > MAX_SIDE:
+            raise ValueError(
+                f"{path.name} has {width}×{height} pixels; a side may have {MAX_SIDE:,}: cut it."
+            )
+        if opened.format in NEEDING_MORE:  # whose programs are not to be started
+            raise ValueError(_unreadable(path.name))
+        if opened.format in ("JPEG", "MPO") and _scans_of(path) > MAX_SCANS:
+            raise ValueError(
+                f"{path.name} is a JPEG of more than {MAX_SCANS} scans, which would take very long "
+                "to read; save it anew."
+            )
         return _to_rgb(opened, path.name)
 
 
@@ -99,6 +113,11 @@ def _open(path: Path) -> Image.Image:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the file system's, not the picture's
         raise ValueError(_damaged(path.name)) from error
+
+
+def _scans_of(path: Path) -> int:
+    """Count the scans of a JPEG file; those of a thumbnail in it count as well."""
+    return path.read_bytes().count(START_OF_SCAN)
 
 
 def _is_heif(path: Path) -> bool:
@@ -129,8 +148,6 @@ def _to_rgb(image: Image.Image, name: str) -> np.ndarray:
     except MemoryError:
         raise
     except Exception as error:  # a damaged file can make a decoder fail in any way
-        if getattr(image, "format", None) in NEEDING_MORE:
-            raise ValueError(_unreadable(name)) from error
         if was_closed:
             raise ValueError(
                 f"{name} was closed before its pixels were read; open it again."

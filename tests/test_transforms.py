@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import subprocess
 import sys
 import tracemalloc
 from pathlib import Path
@@ -252,6 +253,34 @@ def test_what_another_program_must_decode_is_not_called_damaged(tmp_path: Path) 
     path = tmp_path / "weather.grib"
     path.write_bytes(b"GRIB\0\0\0\1" + bytes(8))
     with pytest.raises(ValueError, match=r"weather\.grib is not a picture that can be read"):
+        read_image(path)
+
+
+def test_no_other_program_is_started_for_a_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "photo.jpg"
+    path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n{} loop\n")
+    monkeypatch.setattr(subprocess, "Popen", None)
+    with pytest.raises(ValueError, match=r"photo\.jpg is not a picture that can be read"):
+        read_image(path)
+
+
+def test_a_jpeg_of_endless_scans_is_refused(tmp_path: Path, photo: np.ndarray) -> None:
+    path = tmp_path / "slow.jpg"
+    Image.fromarray(photo).save(path, progressive=True)
+    assert read_image(path).shape == photo.shape
+    path.write_bytes(path.read_bytes() + 100 * b"\xff\xda\0")
+    with pytest.raises(ValueError, match=r"slow\.jpg is a JPEG of more than 100 scans"):
+        read_image(path)
+
+
+def test_a_picture_of_one_endless_row_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "row.png"
+    Image.new("1", (65_535, 1)).save(path)
+    assert read_image(path).shape == (1, 65_535, 3)
+    Image.new("1", (1, 65_536)).save(path)
+    with pytest.raises(ValueError, match=r"has 1×65536 pixels; a side may have 65,535: cut it"):
         read_image(path)
 
 

@@ -105,7 +105,7 @@ def build_demo(
         _wire(demo, canvas, session, studio)
         add_endpoints(studio)
         build_compare(canvas, session, studio)
-    demo.queue(max_size=QUEUE_SIZE)
+    demo.queue(max_size=QUEUE_SIZE, api_open=False)  # nobody goes past the queue
     ready.start()
     keep_sweeping(demo)
     return demo

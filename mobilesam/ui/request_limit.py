@@ -1,0 +1,50 @@
+"""A bound on what one request may say, before anything of it is read into memory."""
+
+from __future__ import annotations
+
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+MAX_BODY_BYTES = 1_000_000  # of JSON: the page's largest message has a tenth of it
+UNBOUNDED = ("/upload", "/mcp")  # photos: uploads have a bound of their own
+
+
+class RequestLimit:
+    """Answer requests that are too large with status 413, uploads aside.
+
+    Gradio reads a request's JSON, and looks for files in it, where all visitors' events run: ten
+    megabytes keep everybody waiting for a quarter of a minute.
+
+    Args:
+        app: What answers the others.
+        max_body_bytes: The bound.
+    """
+
+    def __init__(self, app: ASGIApp, max_body_bytes: int = MAX_BODY_BYTES) -> None:
+        self.app, self.max_body_bytes = app, max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, and count what comes of it."""
+        is_bounded = scope["type"] == "http" and not any(
+            f"{part}/" in f"{scope['path']}/" for part in UNBOUNDED
+        )
+        if not is_bounded:
+            await self.app(scope, receive, send)
+            return
+        received = 0
+
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self.max_body_bytes:
+                raise HTTPException(413, f"A request may have {self.max_body_bytes:,} bytes.")
+            return message
+
+        await self.app(scope, counted, send)
+
+
+def bounded_requests() -> dict[str, list[Middleware]]:
+    """Return what `launch` takes as `app_kwargs`; new each time, since Gradio writes into it."""
+    return {"middleware": [Middleware(RequestLimit)]}
