@@ -103,7 +103,7 @@ def test_a_request_that_is_too_large_is_refused_before_it_is_read(tmp_path: Path
     server = Server(tmp_path)
     try:
         body = json.dumps({"fn_index": 0, "session_hash": "x", "data": ["x" * 1_100_000]}).encode()
-        for address in ("run/ask_mask", "queue/join", "call/segment"):
+        for address in ("run/ask_mask", "run/upload", "queue/join", "call/segment"):
             assert status_of(f"{server.url}/gradio_api/{address}", body) == 413
         assert status_of(f"{server.url}/gradio_api/call/v2/models", b"{}") == 200
         photo = b'--x\r\nContent-Disposition: form-data; name="files"; filename="p.jpg"\r\n\r\n'

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MAX_BODY_BYTES = 1_000_000  # of JSON: the page's largest message has a tenth of it
-UNBOUNDED = ("/upload", "/mcp")  # photos: uploads have a bound of their own
+UNBOUNDED = re.compile(r"/gradio_api/(upload/?$|mcp(/|$))")  # photos: uploads have their own bound
 
 
 class RequestLimit:
@@ -26,10 +28,7 @@ class RequestLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, and count what comes of it."""
-        is_bounded = scope["type"] == "http" and not any(
-            f"{part}/" in f"{scope['path']}/" for part in UNBOUNDED
-        )
-        if not is_bounded:
+        if scope["type"] != "http" or UNBOUNDED.search(scope["path"]):
             await self.app(scope, receive, send)
             return
         received = 0
