@@ -162,9 +162,9 @@ def locate(
 @lru_cache(maxsize=4)
 def _load(path: Path, name: str, device: str, _modified_ns: int, backend: Backend) -> Sam:
     model = read_model(path, name).to(device)
+    model.identity = model.fingerprint()  # of the weights, whatever computes with them
     if backend != "torch":
         replace_encoder(model, path, backend)
-    model.identity = model.fingerprint()
     model.share(name)
     return model
 
