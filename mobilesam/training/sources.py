@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from ctypes import c_bool
 from dataclasses import dataclass, field
-from multiprocessing.sharedctypes import RawArray
+from multiprocessing import Array
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -111,7 +111,7 @@ class Reports:
     """Say once what is wrong with a sample, however many worker processes meet it."""
 
     def __init__(self, samples: int) -> None:
-        self._said = RawArray(c_bool, max(1, samples))
+        self._said = Array(c_bool, max(1, samples))
 
     @contextmanager
     def reading(self, sample: Sample, what: str) -> Iterator[None]:
@@ -123,8 +123,10 @@ class Reports:
         except Exception as error:  # a damaged file can make a decoder fail in any way
             why = f"{type(error).__name__}: {error}"
             text = f"{sample.key} is skipped: {what} cannot be used ({why})."
-            if not self._said[sample.index]:
+            with self._said.get_lock():  # two processes may meet it at the same moment
+                is_first = not self._said[sample.index]
                 self._said[sample.index] = True
+            if is_first:
                 logger.warning("%s", text)
             raise SampleError(text) from error
 
