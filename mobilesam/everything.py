@@ -98,10 +98,7 @@ class EverythingOptions:
             _check_whole_number(name, getattr(self, name), least)
         for name, (low, high) in NUMBERS.items():
             _check_number(name, getattr(self, name), low, high)
-        if self.crop_n_layers > MAX_CROP_LAYERS:
-            raise ValueError(
-                f"crop_n_layers must be at most {MAX_CROP_LAYERS}; got {self.crop_n_layers}."
-            )
+        _check_at_most("crop_n_layers", self.crop_n_layers, MAX_CROP_LAYERS)
         if (self.points_per_side is None) == (self.point_grids is None):
             raise ValueError(
                 "Give either points_per_side or point_grids and set the other to None; got "
@@ -109,11 +106,7 @@ class EverythingOptions:
             )
         if self.points_per_side is not None:
             _check_whole_number("points_per_side", self.points_per_side, 1)
-            if self.points_per_side > MAX_POINTS_PER_SIDE:
-                raise ValueError(
-                    f"points_per_side must be at most {MAX_POINTS_PER_SIDE}; got "
-                    f"{self.points_per_side}."
-                )
+            _check_at_most("points_per_side", self.points_per_side, MAX_POINTS_PER_SIDE)
         if not isinstance(self.fast, bool | np.bool_):
             raise TypeError(f"fast must be True or False; got {self.fast!r}.")
         self.grids()
@@ -245,6 +238,11 @@ def _check_whole_number(name: str, value: object, least: int) -> None:
         raise TypeError(f"{name} must be a whole number; got {value!r}.")
     if value < least:
         raise ValueError(f"{name} must be at least {least}; got {value}.")
+
+
+def _check_at_most(name: str, value: int, most: int) -> None:
+    if value > most:
+        raise ValueError(f"{name} must be at most {most}; got {value}.")
 
 
 def _check_number(name: str, value: object, low: float, high: float) -> None:

@@ -309,10 +309,11 @@ def _check_mask_input(
             f"mask_input must be the low_res_logits of one earlier mask, shape ({rows}, {columns}) "
             f"or (1, {rows}, {columns}); got {logits.shape}."
         )
-    if np.abs(logits).max() > MOST_LOGIT:
+    largest = np.abs(logits).max()
+    if largest > MOST_LOGIT:
         raise ValueError(
-            f"mask_input must be logits, which lie between -100 and 100 or so; got up to "
-            f"{np.abs(logits).max():.3g}."
+            "mask_input must be logits, which lie between -100 and 100 or so; got up to "
+            f"{largest:.3g}."
         )
     return torch.from_numpy(logits.reshape(1, 1, rows, columns)).to(device)
 

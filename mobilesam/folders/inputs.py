@@ -92,7 +92,9 @@ def collect(
         if path.suffix.lower() == TABLE_SUFFIX and path.is_file():
             gathering.add_table(path, prompt)
         elif path.is_dir():
-            gathering.add_folder(text, path, _files(path, recursive, skip), prompt)
+            gathering.add_folder(
+                text, path, _files(path, recursive, skip, _EarlierResults(path)), prompt
+            )
         elif os.path.lexists(path):
             gathering.add(path, path.parent, gathering.check(text, prompt))
         elif glob.has_magic(str(path)):
@@ -164,11 +166,12 @@ class _Gathering:
             raise ValueError(f"There is no picture in {text}; name another place{deeper}.")
 
 
-def _files(folder: Path, recursive: bool, skip: Path | None) -> Iterator[Path]:
+def _files(
+    folder: Path, recursive: bool, skip: Path | None, earlier: _EarlierResults
+) -> Iterator[Path]:
     def stop(error: OSError) -> None:
         raise error
 
-    earlier = _EarlierResults(folder)
     for name, below, files in os.walk(folder, onerror=stop):
         below.sort()
         below[:] = [
@@ -197,7 +200,7 @@ def _matches(pattern: Path, recursive: bool, skip: Path | None) -> Iterator[Path
         if not path.is_dir():
             yield path
         elif "**" not in rest:
-            yield from (found for found in _files(path, recursive, skip) if found not in earlier)
+            yield from _files(path, recursive, skip, earlier)
 
 
 class _EarlierResults:

@@ -81,7 +81,6 @@ class PromptMessage(GradioModel):
 
     objects: Any = None
     active: Any = None
-    asked: Any = None
     wanted: Any = None
     rev: Any = None
     picture: Any = None

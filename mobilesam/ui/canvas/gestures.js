@@ -49,7 +49,7 @@ function attachGestures(parts, view, prompts, page) {
     if (isRight) return { ...base, kind: "press", label: 0 };
     if (target && event.button === 0) return { ...base, ...target };
     const label = event.shiftKey || page.tool === "exclude" ? 0 : 1;
-    if (page.tool === "sketch") return { ...base, kind: "stroke", label, path: [view.toPhoto(at)] };
+    if (page.tool === "sketch") return { ...base, kind: "stroke", label, path: [base.start] };
     if (event.pointerType !== "mouse" && page.tool !== "box") {
       pressTimer = setTimeout(() => longPress(at), LONG_PRESS_MS);
     }

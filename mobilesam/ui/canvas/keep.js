@@ -102,7 +102,7 @@ function createKeeping(parts, sharing, page) {
     changed();
     const known = before.filter(Boolean).map(({ key }) => key);
     const needed = [photo, aside].filter(Boolean);
-    const outdated = known.filter((key) => !needed.some((one) => one.key === key));
+    const outdated = known.filter((key) => !isNeeded(key));
     const records = await Promise.all(needed.filter(({ key }) => !known.includes(key)).map(recordOf)).catch(() => []);
     await inDatabase((photos) => {
       photos.delete(IDBKeyRange.upperBound(Date.now() - KEEP_PHOTO_MS));

@@ -28,9 +28,8 @@ const page = {
   },
   // What every request says.
   message() {
-    const { current } = prompts;
-    const asked = current ? promptsOf(current) : ""; // the compare tab's results say of what they are
-    return { objects: prompts.toWire(), active: current?.id ?? null, asked, model: models.name, ...look };
+    const active = prompts.current?.id ?? null;
+    return { objects: prompts.toWire(), active, model: models.name, ...look };
   },
   // What a download shows.
   saving() {

@@ -19,7 +19,8 @@ function tellStale(page, sides) {
   const subject = sides.querySelector("[data-content]");
   if (!subject) return;
   const isPhotos = subject.dataset.content === page.dataset.content;
-  const isObjects = page.promptsNow().includes(subject.dataset.asked);
+  const asked = JSON.stringify(JSON.parse(subject.dataset.asked)); // spelled as the page does
+  const isObjects = page.promptsNow().includes(asked);
   sides.querySelector("[data-stale=photo]").hidden = isPhotos;
   sides.querySelector("[data-stale=prompts]").hidden = !isPhotos || isObjects;
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -27,13 +28,13 @@ class Subject:
         name: The object's.
         photo: The photo's file name.
         content: Tells it from other photos, but not from itself opened again.
-        asked: The object's prompts as the page spells them, which tells whether they have changed.
+        asked: The object's prompts as JSON: by these the page tells whether they have changed.
     """
 
     name: str
     photo: str
     content: str
-    asked: str = ""
+    asked: str = "null"
 
     def __str__(self) -> str:
         return f"{self.name} in {self.photo}"
@@ -99,10 +100,9 @@ def comparison_job(
     pair = chosen[0].source, chosen[1].source
     arguments = wanted.prompts.as_arguments()
     arguments |= {"steps": wanted.steps, "choices": wanted.choices, "chosen_with": answering}
-    asked = message.get("asked")
-    subject = Subject(
-        wanted.name, photo.title, photo.content, asked if isinstance(asked, str) else ""
-    )
+    raw, earlier_choices = objects[0], (wanted.choices or ())[:-1]
+    asked = json.dumps([raw.get("points"), raw.get("box"), wanted.steps, earlier_choices])
+    subject = Subject(wanted.name, photo.title, photo.content, asked)
     return subject, Job(lambda job: _compare(job, source, pair, arguments, courtesy, subject))
 
 
