@@ -2,7 +2,7 @@
 
 VENV := .venv
 PY := $(VENV)/bin/python
-PIP := $(PY) -m pip install --disable-pip-version-check
+PIP := $(PY) -m pip install --disable-pip-version-check --no-compile
 # Where the page is served: make demo PORT=8000 (default: 7860, or the next free port)
 PORT ?=
 # Linux gets PyTorch's CUDA build by default; `make demo TORCH=cpu` takes the much smaller CPU build.

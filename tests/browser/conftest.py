@@ -30,6 +30,7 @@ DISABLED_FEATURES = [
     "OptimizationHints",
     "PaintHolding",
     "PreconnectToSearch",
+    "SpareRendererForSitePerProcess",  # a process for a page that no test opens
 ]
 CHROMIUM_FLAGS = [
     "--headless",
