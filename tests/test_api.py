@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import os
+import time
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -180,6 +182,23 @@ def test_the_models_are_told(client: Client) -> None:
     assert models["embedded"]["available"] and models["embedded"]["loaded"]
     assert [name for name, model in models.items() if model["standard"]] == ["embedded"]
     assert models["sam_vit_b"]["parameters"] == 93_735_472
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processor time is read in /proc")
+def test_a_server_without_visitors_rests(api_server: Server) -> None:
+    """Its examples may still be encoded; then it needs 2 % of a core, with Gradio's pace 7 %."""
+
+    def processor_seconds() -> float:
+        values = Path(f"/proc/{api_server.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(values[11]) + int(values[12])) / os.sysconf("SC_CLK_TCK")
+
+    for _ in range(30):
+        before, began = processor_seconds(), time.monotonic()
+        time.sleep(1.5)
+        share = (processor_seconds() - before) / (time.monotonic() - began)
+        if share < 0.04:
+            return
+    pytest.fail(f"it takes {share:.1%} of a core")
 
 
 def test_addresses_are_refused_by_the_client_too(client: Client) -> None:
