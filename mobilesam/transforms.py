@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from torch.nn import functional as F
 MAX_IMAGE_PIXELS = 50_000_000  # of a file: a 12 MP phone photo four times over
 MAX_SIDE = 65_535  # pixels of a file: JPEG's own bound
 MAX_SCANS = 100  # of a JPEG: cameras and programs make 1 to 12, and each takes its time
-START_OF_SCAN = b"\xff\xda"
+JPEG_MARKER = re.compile(rb"\xff([\x02-\xcf\xd9-\xfe])")  # but those without a length, and the end
+END_OF_IMAGE, START_OF_SCAN = b"\xd9", b"\xda"
 MAX_16_BIT = 65535.0
 SENSOR_MAXIMA = (255.0, 1023.0, 4095.0, 16383.0, MAX_16_BIT)  # 8, 10, 12, 14 and 16 bits
 ROWS_AT_A_TIME = 256  # of a deep picture on its way to 8 bits: bounds the memory that takes
@@ -51,9 +53,11 @@ def read_image(image: str | Path | Image.Image | np.ndarray) -> np.ndarray:
 
     Raises:
         FileNotFoundError: If there is no such file.
+        OSError: If the system cannot read it.
         TypeError: If ``image`` is none of these types, or an array not of uint8.
         ValueError: If it is no readable picture, empty, or a file of more than
-            ``MAX_IMAGE_PIXELS``, which is found out before it is decoded.
+            ``MAX_IMAGE_PIXELS``, ``MAX_SIDE`` or (a JPEG) ``MAX_SCANS``, which is found out before
+            it is decoded.
     """
     if isinstance(image, np.ndarray):
         return _check_array(image)
@@ -116,8 +120,13 @@ def _open(path: Path) -> Image.Image:
 
 
 def _scans_of(path: Path) -> int:
-    """Count the scans of a JPEG file; those of a thumbnail in it count as well."""
-    return path.read_bytes().count(START_OF_SCAN)
+    """Count the scans of a JPEG file's first picture; a thumbnail's, or a film's behind it, not."""
+    content = path.read_bytes()
+    scans, place = 0, 2
+    while (found := JPEG_MARKER.search(content, place)) and found[1] != END_OF_IMAGE:
+        scans += found[1] == START_OF_SCAN
+        place = found.end() + max(2, int.from_bytes(content[found.end() : found.end() + 2]))
+    return scans
 
 
 def _is_heif(path: Path) -> bool:

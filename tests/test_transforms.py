@@ -270,9 +270,18 @@ def test_a_jpeg_of_endless_scans_is_refused(tmp_path: Path, photo: np.ndarray) -
     path = tmp_path / "slow.jpg"
     Image.fromarray(photo).save(path, progressive=True)
     assert read_image(path).shape == photo.shape
-    path.write_bytes(path.read_bytes() + 100 * b"\xff\xda\0")
+    whole = path.read_bytes()
+    last = whole.rindex(b"\xff\xda")
+    path.write_bytes(whole[:last] + 100 * whole[last:-2] + whole[-2:])
     with pytest.raises(ValueError, match=r"slow\.jpg is a JPEG of more than 100 scans"):
         read_image(path)
+
+
+def test_a_phone_photo_with_a_film_behind_it_is_read(tmp_path: Path, photo: np.ndarray) -> None:
+    path = tmp_path / "moving.jpg"
+    Image.fromarray(photo).save(path, comment=200 * b"\xff\xda\0\2")
+    path.write_bytes(path.read_bytes() + 200 * b"\xff\xda\0\2")
+    assert read_image(path).shape == photo.shape
 
 
 def test_a_picture_of_one_endless_row_is_refused(tmp_path: Path) -> None:
