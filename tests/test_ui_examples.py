@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 import torch
 
+from mobilesam.modeling import build_model, prepare_for_inference
 from mobilesam.steps import predict_steps
 from mobilesam.ui import examples as examples_module
-from mobilesam.ui.examples import ReadyEmbeddings, find_examples, thumbnails
+from mobilesam.ui.examples import LIMIT_BYTES, ReadyEmbeddings, find_examples, thumbnails
 
 FOLDER = Path(__file__).resolve().parents[1] / "examples"
 EXAMPLES = find_examples(FOLDER)
@@ -203,12 +204,24 @@ def test_a_model_fetched_later_is_noticed_when_it_is_asked_for(small_predictor):
     assert ready.embedding("cat.jpg", official) is not None
 
 
-def test_no_more_is_held_than_the_limit(small_predictor):
+def test_no_more_is_held_than_the_limit(small_predictor, monkeypatch):
     one = small_predictor.encode(EXAMPLES["raccoon.jpg"].path).nbytes
-    ready = ReadyEmbeddings(EXAMPLES, Shelf(embedded=small_predictor), limit_bytes=2 * one)
+    official = Recorder(small_predictor, "mobile_sam")
+    shelf = Shelf(embedded=small_predictor, mobile_sam=official)
+    ready = ReadyEmbeddings(EXAMPLES, shelf, limit_bytes=2 * one)
     finished(ready)
     assert 0 < ready.nbytes <= 2 * one
     assert ready.embedding("raccoon.jpg", small_predictor) is not None
+    monkeypatch.setattr(ready, "start", None)  # to encode one more in vain
+    assert ready.embedding("raccoon.jpg", official) is None
+    assert official.asked == []
+
+
+def test_all_examples_have_room_with_two_official_models():
+    model = prepare_for_inference(build_model("tiny_vit", 1024))
+    features = torch.zeros(1, 256, 64, 64)  # as SAM's encoders make them, too
+    one = features.nbytes + model.project_image(features).nbytes
+    assert 2 * len(EXAMPLES) * one <= LIMIT_BYTES
 
 
 def test_a_photograph_that_cannot_be_encoded_stops_no_other(tmp_path, small_predictor, caplog):

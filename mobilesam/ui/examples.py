@@ -35,7 +35,7 @@ LOGGER = logging.getLogger(__name__)
 PROMPTS_FILE = "prompts.json"
 THUMBNAIL_SIDE = 240  # px, longest side of an example's thumbnail
 COLORS = ("#1e90ff", "#e69f00", "#009e73", "#cc79a7", "#f0e442")  # of objects that name none
-LIMIT_BYTES = 64 * 1024**2  # eight square photographs by two models of 1024 px; embedded: 6 MiB
+LIMIT_BYTES = 160 * 1024**2  # eight square photographs by two models of 1024 px, 10 MiB each
 END_WAIT_S = 10.0  # for a photograph on a busy machine
 LOOK_AGAIN_S = 2.0  # how often to see whether the official model has arrived
 _HEX_COLOR = re.compile(r"#[0-9a-f]{6}")
@@ -160,7 +160,7 @@ class ReadyEmbeddings:
 
     One photograph at a time, the first example first, in a thread that yields to everything else:
     with the standard model, then with the official one when it is there or its download has
-    arrived. What would hold more than a number of bytes is not kept.
+    arrived. They end where they would hold more than a number of bytes.
 
     Args:
         examples: From `find_examples`.
@@ -182,6 +182,7 @@ class ReadyEmbeddings:
         self._limit_bytes = limit_bytes
         self._lock = threading.Lock()
         self._held: dict[tuple[str, str], ImageEmbedding] = {}
+        self._is_full = False
         self._thread: threading.Thread | None = None
         self._ending = threading.Event()
 
@@ -206,8 +207,8 @@ class ReadyEmbeddings:
         """Return an example's embedding by this predictor's model; None if there is none (yet)."""
         with self._lock:
             found = self._held.get((name, predictor.model.identity))
-            has_started = self._thread is not None
-        if found is None and has_started and predictor.model.name == OFFICIAL:
+            may_follow = self._thread is not None and not self._is_full
+        if found is None and may_follow and predictor.model.name == OFFICIAL:
             self.start()  # it came later than the thread has waited
         return found
 
@@ -235,7 +236,7 @@ class ReadyEmbeddings:
             ]
         for example in (*missing, *missing[:1]):
             self._wait()
-            if self._ending.is_set():
+            if self._ending.is_set() or self._is_full:
                 return
             try:
                 embedding = predictor.encode(example.path)
@@ -252,6 +253,7 @@ class ReadyEmbeddings:
             has_room = others + embedding.nbytes <= self._limit_bytes
             if has_room:
                 self._held[key] = embedding
+            self._is_full = not has_room
             return has_room
 
 

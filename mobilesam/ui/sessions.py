@@ -19,7 +19,7 @@ import numpy as np
 if TYPE_CHECKING:
     from mobilesam.predictor import ImageEmbedding
 
-DEFAULT_BUDGET_BYTES = 384 * 1024**2  # about 96 embeddings of 1024 px pictures
+DEFAULT_BUDGET_BYTES = 384 * 1024**2  # 38 square photos by MobileSAM, 10 MiB each
 KEPT_STEPS = 32  # low-res logits of a visitor's last masks, 256 KiB each at 1024 px
 KEPT_FILES = 2  # of each kind and visitor: the last one, and one that may still be on its way
 

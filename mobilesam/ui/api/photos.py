@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mobilesam.predictor import ImageEmbedding, Predictor
     from mobilesam.ui.segment import Studio
 
-KEPT_EMBEDDINGS = 4  # of 4 MiB each, at most
+KEPT_EMBEDDINGS = 4  # of 10 MiB each, at most
 Key = tuple[bytes, str]  # of the picture's content, and the model's identity
 
 
