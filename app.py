@@ -22,12 +22,18 @@ FAILED = 1  # exit status
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--host", default=None, help=f"address to listen on (default: {LOCALHOST})")
+    parser.add_argument(
+        "--host",
+        default=None,
+        help=f"address to listen on (default: GRADIO_SERVER_NAME, else {LOCALHOST})",
+    )
     parser.add_argument(
         "--port", type=port_number, default=None, help="port (default: 7860 or the next)"
     )
     parser.add_argument("--share", action="store_true", help="ask Gradio for a public link")
-    parser.add_argument("--model", default=None, help="model that answers (see mobilesam models)")
+    parser.add_argument(
+        "--model", default=None, help="model that answers (see python -m mobilesam models)"
+    )
     parser.add_argument("--checkpoint", default=None, help="checkpoint file to use instead")
     parser.add_argument(
         "--backend",
@@ -106,16 +112,15 @@ def check_address(host: str, port: int | None) -> None:
         with socket.socket(family, kind) as tried:
             tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             tried.bind(address)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "no host has such a name"
         place = host if port is None else f"{host}, port {port}"
         remedy = (
             "name an address of this machine with --host."
             if port is None
             else "end what is there, or name another with --port."
         )
-        raise SystemExit(
-            f"app.py: nothing can be served at {place} ({error.strerror}); {remedy}"
-        ) from None
+        raise SystemExit(f"app.py: nothing can be served at {place} ({why}); {remedy}") from None
 
 
 def leave(text: str, status: int = FAILED) -> NoReturn:

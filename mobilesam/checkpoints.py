@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mobilesam.downloads import DownloadError, fetch
+from mobilesam.errors import is_out_of_memory
 
 if TYPE_CHECKING:
     import torch
@@ -225,7 +226,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except Exception as error:  # a damaged or hostile file can make the reader fail in any way
-        if isinstance(error, MemoryError) or "allocate memory" in str(error):
+        if is_out_of_memory(error):
             size = f"{path.stat().st_size / 1e6:,.0f} MB"
             message = f"There is not enough free memory to read {path} ({size})."
             raise CheckpointError(

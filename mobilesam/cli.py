@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
-from mobilesam.errors import INTERRUPTED, sentence
+from mobilesam.errors import INTERRUPTED, is_out_of_memory, sentence
 from mobilesam.files import open_closed_streams
 from mobilesam.folders.commands import add_segment_parser
 
@@ -25,6 +25,7 @@ LOGGER = logging.getLogger(__name__)
 
 PROGRAM = "python -m mobilesam"  # works also where the script of that name is not installed
 USER_ERROR = 2  # exit status, as argparse's own
+OUT_OF_MEMORY = "Memory ran out: close other programs, or take a smaller model or photo."
 READER_GONE = 141  # exit status, as shells have it for a closed pipe
 LAZY_COMMANDS = {  # what imports much: module, function that adds its parser, help
     "everything": (
@@ -86,8 +87,6 @@ def _run(words: Sequence[str]) -> int:
     args = parse(words)
     if args.verbose:
         logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
-    from mobilesam.checkpoints import CheckpointError
-
     try:
         status = int(args.run(args))
         sys.stdout.flush()
@@ -95,11 +94,23 @@ def _run(words: Sequence[str]) -> int:
     except BrokenPipeError:  # as of `... | head`: whoever read has what he wanted
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return READER_GONE
-    except (ValueError, TypeError, OSError, CheckpointError) as error:
+    except Exception as error:
+        said = _said_of(error)
+        if not said:
+            raise
         if args.verbose:
             LOGGER.info("where it happened", exc_info=error)
-        print(f"mobilesam: error: {sentence(error)}", file=sys.stderr)
+        print(f"mobilesam: error: {said}", file=sys.stderr)
         return USER_ERROR
+
+
+def _said_of(error: Exception) -> str:
+    """Return the sentence for an error that needs no programmer; nothing for any other."""
+    from mobilesam.checkpoints import CheckpointError
+
+    if isinstance(error, ValueError | TypeError | OSError | CheckpointError):
+        return sentence(error)
+    return OUT_OF_MEMORY if is_out_of_memory(error) else ""
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:

@@ -6,7 +6,13 @@ import errno
 
 INTERRUPTED = 130  # exit status, as shells have it for Ctrl+C
 PAGE_LENGTH = 300  # characters: the most that the page and the API say of one error
-MEMORY_WORDS = ("allocate memory", "out of memory", "not enough memory", "bad_alloc")
+MEMORY_WORDS = (
+    "allocate memory",
+    "out of memory",
+    "not enough memory",
+    "bad_alloc",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
 
 
 def sentence(error: BaseException, length: int | None = None) -> str:
@@ -29,7 +35,7 @@ def is_disk_full(error: BaseException | None) -> bool:
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether memory ran out, the processor's or a GPU's.
 
-    For the processor's, PyTorch, OpenVINO and ONNX Runtime have no class of their own, only words.
+    For most of it PyTorch, OpenVINO and ONNX Runtime have no class of their own, only words.
     """
     is_systems = isinstance(error, OSError) and error.errno == errno.ENOMEM
     said = any(words in str(error) for words in MEMORY_WORDS)

@@ -63,6 +63,8 @@ def test_a_host_that_is_not_here_is_one_sentence_at_once() -> None:
     assert process.returncode == 1
     assert error.startswith("app.py: nothing can be served at 192.0.2.1 (")
     assert error.endswith("; name an address of this machine with --host.\n")
+    _, error = app("--host", "a..b").communicate(timeout=60)
+    assert error.startswith("app.py: nothing can be served at a..b (no host has such a name); name")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")

@@ -207,6 +207,25 @@ def test_a_bad_photo_or_model_is_one_sentence(
     refuses("could not be downloaded", "segment", photo, *prompt, "--model", "sam_vit_b")
 
 
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")]
+)
+def test_memory_that_runs_out_is_one_sentence(
+    refuses: Callable[..., None],
+    photo: Path,
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+) -> None:
+    def encode(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(mobilesam.Predictor, "encode", encode)
+    words = ("--point", "4,5", "--model", checkpoint, "--out", tmp_path / "out.png")
+    refuses("Memory ran out: close other programs, or take a smaller", "segment", photo, *words)
+
+
 def test_a_file_that_cannot_be_written_is_refused_before_any_work(
     refuses: Callable[..., None], photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

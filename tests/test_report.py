@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
+import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +36,7 @@ from mobilesam.training.report import (
     verdict,
 )
 from mobilesam.training.sheets import random_rows, shown_part, worst_rows
+from tests.processes import descendants
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -189,6 +194,26 @@ def test_memory_that_does_not_suffice_is_one_sentence(
     status, _, stderr = run(*words)
     assert status == 2
     assert "error: The GPU's memory ran out: take fewer --jobs, a smaller model" in stderr
+
+
+def test_a_process_that_the_system_ends_is_one_sentence(
+    run: Run, data: Path, checkpoints: list[Path], tmp_path: Path
+) -> None:
+    def end_one() -> None:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            for pid, command in descendants(os.getpid()).items():
+                if "spawn_main" in command:
+                    return os.kill(pid, signal.SIGKILL)
+            time.sleep(0.01)
+
+    killer = threading.Thread(target=end_one)
+    killer.start()
+    words = ("val", "--data", data, "--model", checkpoints[0], "--jobs", 2, "--out", tmp_path)
+    status, _, stderr = run(*words)
+    killer.join()
+    assert status == 2
+    assert "A process that measures ended, most often because memory ran out: take fewer" in stderr
 
 
 def test_masks_that_are_all_too_small_are_refused(

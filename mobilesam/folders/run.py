@@ -137,20 +137,29 @@ def run(request: Request) -> int:
                         progress.say(f"there is no space left in {request.out}; {hint}.")
                         break
             if not stopped:
-                whole = output.write_whole([*planned.others, *jobs])
-                status = SOME_FAILED if progress.failures else OK
+                whole, status = _write_whole(output, [*planned.others, *jobs], progress)
         except KeyboardInterrupt:
             status = INTERRUPTED
             if planned.begun:  # also those that nobody has told of yet
                 progress.recount(sum(output.is_finished(job) for job in pending))
-        except OSError as error:  # of write_whole: pictures' own errors are outcomes
-            progress.say(sentence(error))
         finally:
             progress.close()
     if whole is not None and request.format == "coco":
         _tell_of_gone(planned.others, output, progress)
     _report(request, status, progress, inputs.ignored, whole)
     return status
+
+
+def _write_whole(
+    output: Output, jobs: Sequence[Job], progress: Progress
+) -> tuple[Path | None, int]:
+    """Write what a format has one of for all pictures; returns what it holds, and the status."""
+    try:
+        whole = output.write_whole(jobs)
+    except OSError as error:
+        progress.say(sentence(error))
+        return None, SOME_FAILED
+    return whole, SOME_FAILED if progress.failures else OK
 
 
 def _tell_of_gone(others: Sequence[Job], output: Output, progress: Progress) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 
-import torch
+from mobilesam.errors import is_out_of_memory
 
 SMALLER = (
     "take a smaller --images-per-batch or, where masks are learnt, --masks-per-image or "
@@ -14,18 +15,16 @@ SMALLER = (
 FEWER = "take fewer --jobs, a smaller model or --device cpu."  # for val
 MEMORY = "Memory ran out: "
 GPU_MEMORY = "The GPU's memory ran out: "
+MEASURER_ENDED = "A process that measures ended, most often because memory ran out: "
 READER_ENDED = (
     "A process that reads data ended, most often because memory or shared memory ran out: take "
     "fewer --workers, go without --in-memory, or make /dev/shm larger."
 )
-CAUSES = {  # words in PyTorch's errors, none of which has a class of its own
-    "can't allocate memory": MEMORY,
-    "CUDA error: out of memory": GPU_MEMORY,  # of a kernel's own, or of memory that is pinned
-    "CUBLAS_STATUS_ALLOC_FAILED": GPU_MEMORY,
-    "DataLoader worker (pid": READER_ENDED,
-    "unable to write to file </torch": READER_ENDED,
-    "unable to allocate shared memory": READER_ENDED,
-}
+READER_WORDS = (  # in PyTorch's errors, none of which has a class of its own
+    "DataLoader worker (pid",
+    "unable to write to file </torch",
+    "unable to allocate shared memory",
+)
 
 
 @contextmanager
@@ -40,12 +39,18 @@ def in_sentences(less: str = SMALLER) -> Iterator[None]:
     """
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        raise ValueError(GPU_MEMORY + less) from error
-    except MemoryError as error:
-        raise ValueError(MEMORY + less) from error
-    except RuntimeError as error:
-        said = next((text for words, text in CAUSES.items() if words in str(error)), None)
-        if said is None:
+    except (MemoryError, RuntimeError) as error:
+        said = _said_of(error, less)
+        if not said:
             raise
-        raise ValueError(said if said == READER_ENDED else said + less) from error
+        raise ValueError(said) from error
+
+
+def _said_of(error: Exception, less: str) -> str:
+    if any(words in str(error) for words in READER_WORDS):
+        return READER_ENDED
+    if isinstance(error, BrokenProcessPool):
+        return MEASURER_ENDED + less
+    if is_out_of_memory(error):
+        return (GPU_MEMORY if "CUDA" in str(error) else MEMORY) + less
+    return ""

@@ -109,6 +109,21 @@ def test_a_full_disk_ends_the_run_and_leaves_nothing_half_written(
     monkeypatch.undo()
 
 
+def test_a_run_that_cannot_begin_is_refused(
+    refuses: Callable[..., None],
+    photos: Path,
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def cannot_be_stored(*_: object, **__: object) -> None:
+        raise OSError("The exported image encoder cannot be stored: the disk is full.")
+
+    monkeypatch.setattr("mobilesam.registry.load_model", cannot_be_stored)
+    out = tmp_path / "out"
+    refuses("cannot be stored", "segment", photos, *BOX, "--model", checkpoint, "--out", out)
+
+
 def test_many_results_do_not_go_into_what_looks_like_a_file(
     run: Run, refuses: Callable[..., None], photos: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
