@@ -185,6 +185,18 @@ def test_a_pasted_object_takes_its_pixels_from_all_maps() -> None:
     assert (first[20:35, 30:40] == 1).all()  # the source's own are as they were
 
 
+def test_a_pasted_object_of_which_nothing_is_left_is_no_mask() -> None:
+    image = Image.fromarray(np.zeros((6, 6), np.uint8))
+    patch = Patch(image.convert("RGB"), image, np.zeros((6, 6), bool), (0, 0))
+    labels = np.zeros((40, 40), np.uint8)
+    labels[10:20, 10:20] = 1
+    least = 0.0  # as of `--min-mask-share 0`
+    (shown,) = choose_masks(
+        LabelMaps([labels]), (0, 0, 40, 40), 1, patch, least, 9, np.random.default_rng(0)
+    )
+    np.testing.assert_array_equal(shown.mask, labels == 1)
+
+
 def test_a_pasted_object_makes_ignored_pixels_known() -> None:
     labels = np.full((40, 40), 255, np.uint8)
     labels[10:20, 10:20] = 1

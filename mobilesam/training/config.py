@@ -24,6 +24,7 @@ MAY_CHANGE = (
     "val_minutes",
     "compile",
     "device",
+    "licence",
 )
 POSITIVE = (
     "steps",
@@ -61,11 +62,11 @@ class RunConfig:
             schedule.
         clip_norm: Longest gradient; a longer one is scaled down to it.
         ema_decay: Of the averaged weights that are saved.
-        checkpoint_minutes: The state is saved so often.
-        checkpoint_steps: And after every so many steps.
+        checkpoint_minutes: Training time between two saves of the state, minutes.
+        checkpoint_steps: Steps between two saves of the state, besides those by the clock.
         val_photos: Validation photos of each measurement; 0 measures nothing.
-        val_minutes: Training time between measurements; by default only at the end.
-        log_steps: Losses are logged so often.
+        val_minutes: Training time between measurements, minutes; by default only at the end.
+        log_steps: Steps between two lines of the log.
         workers: Processes that read data; 0 reads in the training process. By default 1 on the
             CPU; with a GPU this process's share of the cores less one, at most 16.
         precision: What networks compute in; bf16 is torch's autocast, and on a GPU bf16 throughout
@@ -143,11 +144,13 @@ class MaskConfig(RunConfig):
     Attributes:
         box_share: Share of first prompts that are boxes; the others are clicks.
         max_corrections: Correction clicks after the first prompt, at most; val measures up to 4.
-        one_round_share: Share of the run, from its start, without correction clicks, of which a
-            network that begins untrained could learn little.
+        one_round_share: Share of the run, from its start, without correction clicks, from which a
+            network that begins untrained learns little.
         keep_mask_share: Share of correction clicks that come with the mask before them.
-        iou_weight: Of predicted IoU's loss; SAM has 1, a short training ranks masks badly so.
-        other_masks_weight: Of all three multimask outputs, beside the one with the least loss.
+        iou_weight: Weight of predicted IoU's loss; with SAM's, 1, a short training ranks masks
+            badly.
+        other_masks_weight: Weight of the loss of all three multimask outputs, added to that of the
+            best one.
     """
 
     box_share: float = 0.5
@@ -190,7 +193,7 @@ class TeacherConfig(MaskConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class CoupledConfig(MaskConfig):
-    """Train a student's encoder and decoder together from the start (MobileSAM, section 3.1).
+    """Train a student's encoder and decoder together from the start (MobileSAM, section 3.2).
 
     The baseline that decoupled distillation is compared with. The image encoder is untrained, so
     that with a teacher's decoder, too, the run begins without correction clicks.

@@ -77,18 +77,15 @@ def drop_rows_after(path: Path, step: int) -> None:
 
 def draw_curves(out: Path, title: str) -> None:
     """Draw what log.csv and val.csv in ``out`` say into curves.png."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
+    from matplotlib.figure import Figure
 
     log, validation = read_rows(out / LOG), read_rows(out / VALIDATION)
     names = list(log[0]) if log else []
     losses = [name for name in names if name.endswith(LOSSES)]
     shares = [name for name in names if name.startswith(SHARES) and name not in losses]
     metrics = [name for name in (validation[0] if validation else {}) if name not in NOT_METRICS]
-    figure, panels = plt.subplots(2, 3, figsize=(15, 7.5), sharex=True, layout="constrained")
-    (top_left, top, top_right), (left, bottom, right) = panels
+    figure = Figure(figsize=(15, 7.5), layout="constrained")
+    (top_left, top, top_right), (left, bottom, right) = figure.subplots(2, 3, sharex=True)
     _draw(top_left, log, losses)
     top_left.set(title="losses", yscale="log")
     _draw(top, log, shares)
@@ -104,7 +101,6 @@ def draw_curves(out: Path, title: str) -> None:
     figure.suptitle(title)
     with whole(out / CURVES) as part:
         figure.savefig(part, dpi=110, format="png")
-    plt.close(figure)
 
 
 def _draw(panel: Any, rows: list[dict[str, float]], names: list[str], **style: str) -> None:
@@ -145,4 +141,4 @@ def write_report(
     lines += ["", f"![curves]({CURVES})", "", "## Settings", "", "| | |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in settings.items()]
     with whole(out / REPORT) as part:
-        part.write_text("\n".join(lines) + "\n")
+        part.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -18,9 +18,9 @@ class DataConfig:
         image_size: Side of the input frame, pixels; a multiple of 32.
         images_per_batch: Photos per step and process; all of one aspect ratio.
         masks_per_image: Object masks drawn from each photo, 1 to 64.
-        min_scale: Photos are shown at between this and ...
-        max_zoom: ... this many times the size at which they fill the frame: under 1 on a flat
-            ground, over 1 in part.
+        min_scale: Smallest size at which a photo is shown, a share of the size that fills the
+            frame; what it leaves is of one color.
+        max_zoom: Largest size, likewise; above 1 only a part of the photo is seen.
         whole_photo_share: Share of photos that just fill the frame.
         min_mask_share: Masks smaller than this share of the frame are not asked for.
         copy_paste_share: Share of photos that a small object of another one is pasted into.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch.utils.data import Dataset
 
+from mobilesam.files import write_atomically
 from mobilesam.modeling.image_encoder import EMBED_DIM, EMBED_STRIDE
 from mobilesam.training.buckets import bucket_of
 from mobilesam.training.checkpointing import write_tensors
@@ -75,9 +75,7 @@ class EmbeddingCache:
             self._compare(path)
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{INDEX}.{os.getpid()}.part")
-        part.write_text(json.dumps(asdict(index), indent=1))
-        os.replace(part, path)
+        write_atomically(path, json.dumps(asdict(index), indent=1).encode())
 
     def _compare(self, path: Path) -> None:
         try:

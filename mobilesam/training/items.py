@@ -173,7 +173,7 @@ def choose_masks(
     log-area. Only masks that can be large enough are decoded, until there are enough.
     """
     chosen: list[Shown] = []
-    if patch is not None and np.count_nonzero(patch.mask) >= least:
+    if patch is not None and np.count_nonzero(patch.mask) >= max(least, 1):
         mask = np.zeros((window[3] - window[1], window[2] - window[0]), bool)
         patch.cover(mask, True)
         chosen.append(Shown(mask, mask_to_box(mask)))

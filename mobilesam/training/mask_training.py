@@ -1,4 +1,4 @@
-"""The stages that learn from masks: teacher, coupled, finetune (SAM, section 5 and appendix A)."""
+"""The stages that learn from masks: teacher, coupled, finetune (SAM, section 3 and appendix A)."""
 
 from __future__ import annotations
 
