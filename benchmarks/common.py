@@ -33,16 +33,11 @@ def machine() -> str:
     """Name the machine in one line: processor, cores, versions, load average."""
     import torch
 
-    processor = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                processor = line.split(":", 1)[1].strip()
-                break
+    from mobilesam.comparison.comparing import processor
+
     load = " ".join(f"{value:.1f}" for value in os.getloadavg())
     return (
-        f"{processor}, {os.cpu_count()} cores, {torch.get_num_threads()} threads; "
+        f"{processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads; "
         f"Python {platform.python_version()}, torch {torch.__version__}, {platform.system()}; "
         f"load average at the end {load}"
     )

@@ -205,7 +205,8 @@ def found_again(data: Path, grid: int) -> None:
     seconds: dict[bool, list[float]] = {False: [], True: []}
     counts: dict[bool, list[int]] = {False: [], True: []}
     again = 0
-    for sample in source.samples[:: len(source.samples) // PHOTOS][:PHOTOS]:
+    samples = source.samples[:: max(1, len(source.samples) // PHOTOS)][:PHOTOS]
+    for sample in samples:
         embedding = predictor.encode(source.photo(sample))
         masks = {}
         for fast in (False, True):
@@ -223,7 +224,7 @@ def found_again(data: Path, grid: int) -> None:
     ]
     total = sum(counts[False])
     print_table(
-        f"Embedded model on {PHOTOS} validation photos, {grid} x {grid} points: {again} of "
+        f"Embedded model on {len(samples)} validation photos, {grid} x {grid} points: {again} of "
         f"{total} masks found again by the fast mode ({again / max(total, 1):.1%}, IoU ≥ {SAME})",
         ["search", "mean s a photo", "masks"],
         rows,

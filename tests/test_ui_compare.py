@@ -94,7 +94,7 @@ def test_what_cannot_be_compared_is_a_sentence(tab, visited):
     assert ask("embedded", None, message(picture)) == "Choose two models first."
     assert "/etc" not in ask("embedded", "/etc/passwd", message(picture))
     assert "SAM ViT-B is not on this server" in ask("embedded", "sam_vit_b", message(picture))
-    assert tab.desk.cancel("one") is False
+    tab.desk.cancel("one")  # of nothing
 
 
 def test_who_waits_is_told_and_can_cancel(tab, visited):

@@ -196,17 +196,20 @@ def check_memory(title: str, name: str | None, file_bytes: int, photo_bytes: int
         )
 
 
-def machine() -> str:
-    """Name this machine's processor and how many cores it has."""
-    processor = platform.processor() or platform.machine() or "unknown processor"
+def processor() -> str:
+    """Name this machine's processor."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         for line in cpuinfo.read_text(errors="replace").splitlines():
             if line.startswith("model name"):
-                processor = line.split(":", 1)[1].strip()
-                break
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine() or "unknown processor"
+
+
+def machine() -> str:
+    """Name this machine's processor and how many cores it has."""
     count = os.cpu_count() or 1
-    return f"{processor}, {count} core{'s' if count > 1 else ''}"
+    return f"{processor()}, {count} core{'s' if count > 1 else ''}"
 
 
 def _plan(model: str | Path) -> Plan:

@@ -102,6 +102,8 @@ class Worker:
                 message = json.loads(line)
                 if count := message.get("mask_bytes"):
                     message["mask_bits"] = self.process.stdout.read(count)
+                    if len(message["mask_bits"]) < count:
+                        break  # it has ended meanwhile
                 self._messages.put(message)
         except (OSError, ValueError):  # cut off in the middle of a line
             pass

@@ -71,7 +71,7 @@ def measure(
     Args:
         request: `path` and `name` of the model, `prompts` for ``predict_steps``.
         photo: (H, W, 3) uint8 RGB.
-        tell: Called with "loading", "encoding" and "decoding" when each begins.
+        tell: Called with "starting", "loading", "encoding" and "decoding" when each begins.
 
     Returns:
         The numbers of a ``ModelRun``, `threads` beside them, and the (H, W) bool mask.

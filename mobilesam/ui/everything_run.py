@@ -48,7 +48,8 @@ def preview_size(size: tuple[int, int]) -> tuple[int, int]:
     """Return the (height, width) at which a photo of that size is searched."""
     height, width = size
     scale = min(1.0, PREVIEW_SIDE / max(height, width))
-    return max(1, round(height * scale)), max(1, round(width * scale))
+    # halves go up: the page's own reckoning must give the same, and round() takes the even one
+    return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
 
 
 class Run:

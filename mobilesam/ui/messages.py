@@ -36,7 +36,7 @@ class PagePrompts:
     box: tuple[float, float, float, float] | None
 
     def as_arguments(self) -> dict[str, Any]:
-        """Return the keyword arguments for `Predictor.candidates`."""
+        """Return the keyword arguments for `predict_steps` and `compare`."""
         return {
             "points": list(self.points) or None,
             "labels": list(self.labels) or None,

@@ -91,7 +91,6 @@ class PromptMessage(GradioModel):
     everything: Any = None
     image: FileData | None = None
     example: Any = None
-    opacity: Any = None
 
 
 @functools.cache
@@ -102,13 +101,17 @@ def page_script() -> str:
     return f'"use strict";\nconst STYLE = {json.dumps(style)};\n{scripts}'
 
 
+_FIXED = ("html_template", "css_template", "js_on_load", "apply_default_css")
+
+
 class PromptCanvas(gr.HTML):
     """Photo, prompts, masks and everything around them, drawn by the browser.
 
     Properties that Python sets (each replaced as a whole):
         picture: The photo to show: id, content, file, width, height, title, and the
             token it answers.
-        progress: How far encoding is: picture, state, encode_ms, model.
+        progress: How far encoding is: picture, encoding, state, encode_ms, model; text where it
+            failed.
         answer: Masks for the objects asked about at one `rev`, or why there are none.
         saved: The file a download asked for, or that it will come.
         notice: A sentence about a file that could not be opened.
@@ -120,7 +123,6 @@ class PromptCanvas(gr.HTML):
     data_model = PromptMessage
 
     def __init__(self, value: Any = None, **props: Any) -> None:
-        props.pop("js_on_load", None)
         props.setdefault("elem_id", "mobilesam")
         super().__init__(
             value=value,
@@ -163,9 +165,6 @@ class PromptCanvas(gr.HTML):
         """Take local files only: Gradio would download an address whole into memory."""
         _refuse_address(url_or_file_path)
         return await super().async_move_resource_to_block_cache(url_or_file_path)
-
-
-_FIXED = ("html_template", "css_template", "apply_default_css")
 
 
 def _refuse_address(url_or_file_path: str | Path | None) -> None:

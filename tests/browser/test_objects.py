@@ -430,6 +430,10 @@ def test_choosing_a_mask_can_be_undone(coffee):
     chosen = coffee.page.locator(".ms-candidate[aria-checked=true]").get_attribute("data-index")
     assert chosen == best
     assert len(coffee.points) == 1
+    chosen_already = coffee.page.locator(".ms-candidate[aria-checked=true]")
+    chosen_already.click()
+    coffee.page.locator(".ms-swatches [aria-checked=true]").click()
+    assert coffee.page.locator("[data-action=redo]").is_enabled()  # nothing has changed
 
 
 def test_objects_get_names_of_their_own(two):

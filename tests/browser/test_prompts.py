@@ -132,6 +132,21 @@ def test_a_stroke_along_something_is_points(coffee):
     assert {label for _, _, label in coffee.points} == {1}
 
 
+def test_a_stroke_that_has_room_for_some_points_says_how_many(coffee):
+    said = coffee.listen()
+    coffee.click(*spot(coffee, 0.5, 0.1))
+    coffee.tool("sketch")
+    for height in (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9):
+        path = (spot(coffee, 0.1, height), spot(coffee, 0.5, height), spot(coffee, 0.9, height))
+        before = len(coffee.points)
+        coffee.drag(*path, steps=20)
+        if len(coffee.points) == 64:
+            break
+    assert 0 < 64 - before < 16
+    coffee.wait_mask()
+    assert any(f"{64 - before} include points added" in text for text in said())
+
+
 def test_a_short_stroke_has_each_pixel_once(coffee):
     coffee.tool("sketch")
     coffee.drag((340, 250), (400, 320))

@@ -2,7 +2,6 @@
 
 const FOUND_DENSITIES = [[8, "8×8"], [16, "16×16"], [32, "32×32"]];
 const AREA_STEPS = [0, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05]; // of the photo
-const PLAIN_DEFAULTS = { density: 16, predicted_iou: 0.88, stability: 0.95, min_area: 0, fast: true };
 
 // A row of choices of which one is taken.
 function choiceRow(label, name, entries) {
@@ -68,12 +67,11 @@ function createFoundControls(view) {
     // A model's own defaults, unless the visitor has chosen something.
     suggest(defaults) {
       if (isTouched) return;
-      const usual = { ...PLAIN_DEFAULTS, ...defaults };
-      density.value = usual.density;
-      predicted.value = usual.predicted_iou;
-      stability.value = usual.stability;
+      density.value = defaults.density;
+      predicted.value = defaults.predicted_iou;
+      stability.value = defaults.stability;
       area.value = 0;
-      speed.value = usual.fast ? "fast" : "exact";
+      speed.value = defaults.fast ? "fast" : "exact";
     },
     options() {
       const { width, height } = view.photo;

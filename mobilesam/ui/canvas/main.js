@@ -29,7 +29,7 @@ const page = {
   // What every request says.
   message() {
     const active = prompts.current?.id ?? null;
-    return { objects: prompts.toWire(), active, model: models.name, ...look };
+    return { objects: prompts.toWire(), active, model: models.name };
   },
   // What a download shows.
   saving() {

@@ -120,14 +120,14 @@ function createObjects(onChange) {
       if (!object) return false;
       const addedAt = performance.now();
       batches += 1;
-      const room = MAX_POINTS - object.points.length;
-      for (const { x, y } of positions.slice(0, room)) {
+      const added = positions.slice(0, MAX_POINTS - object.points.length);
+      for (const { x, y } of added) {
         object.points.push({ x, y, label, addedAt, batch: batches });
       }
       const name = label === 1 ? "Include" : "Exclude";
       const last = object.points.at(-1);
-      const isOne = positions.length === 1;
-      return changed(isOne ? `${name} point at ${last.x}, ${last.y}.` : `${positions.length} ${name.toLowerCase()} points added.`);
+      const isOne = added.length === 1;
+      return changed(isOne ? `${name} point at ${last.x}, ${last.y}.` : `${added.length} ${name.toLowerCase()} points added.`);
     },
     removePoint(index) {
       remember();
@@ -202,7 +202,7 @@ function createObjects(onChange) {
       return changed(`Renamed to ${text}.`);
     },
     recolor(id, color) {
-      if (!find(id)) return false;
+      if (!find(id) || find(id).color === color) return false;
       remember();
       find(id).color = color;
       return changed("Colour changed.");
@@ -227,7 +227,7 @@ function createObjects(onChange) {
       now = { objects: [], activeId: null, isPreset: false };
       return changed("All objects deleted.");
     },
-    // `isLive`: a slider is being dragged, whose first move called remember().
+    // While a slider is dragged; its first move called remember().
     refine(refine) {
       if (!current()) return false;
       refinement = { ...refine };
@@ -293,8 +293,9 @@ function createObjects(onChange) {
       return object.result?.key !== keyOf(object);
     },
     choose(index) {
-      remember();
       const object = current();
+      if (index === this.chosenOf(object)) return;
+      remember();
       if (index === object.result.best) delete object.choices[lastStep(object)];
       else object.choices[lastStep(object)] = index;
     },

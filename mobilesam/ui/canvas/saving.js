@@ -129,9 +129,9 @@ function createSaving(page, link) {
     let href = url;
     if (new URL(url, location.href).origin !== location.origin) {
       // this page is a part of another server's, and the file would be shown in its place
-      const answer = await fetch(url).catch(() => ({ ok: false }));
-      if (!answer.ok) return page.say(SAVE_TROUBLE, "save");
-      href = URL.createObjectURL(await answer.blob());
+      const content = await fetch(url).then((answer) => answer.ok && answer.blob()).catch(() => null);
+      if (!content) return page.say(SAVE_TROUBLE, "save");
+      href = URL.createObjectURL(content);
       setTimeout(() => URL.revokeObjectURL(href), KEPT_FOR_MS);
     }
     const anchor = make("a", { href, download: name, hidden: true });

@@ -69,8 +69,7 @@ function readLink(hash) {
   try {
     return { state: parseLink(hash.slice(1)) };
   } catch (reason) {
-    const isKnown = reason instanceof RangeError || reason instanceof URIError;
-    const text = isKnown && !(reason instanceof URIError) ? reason.message : "it is damaged";
+    const text = reason instanceof RangeError ? reason.message : "it is damaged";
     return { error: `This link cannot be used: ${text}.` };
   }
 }

@@ -1,4 +1,4 @@
-// The stage: three layers (photo, mask, marks) under one zoom, each redrawn only when it changes.
+// The stage: four layers (photo, mask, everything, marks) under one zoom, each redrawn only when it changes.
 
 const MAX_ZOOM = 16;
 const SMALLEST_HALF = 256; // pixels, longest side

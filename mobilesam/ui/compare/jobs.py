@@ -136,11 +136,10 @@ class Desk:
             del self._running[visitor]
             return True
 
-    def cancel(self, visitor: str) -> bool:
-        """Cancel what a visitor has under way or waiting; tell whether there was anything."""
+    def cancel(self, visitor: str) -> None:
+        """Cancel what a visitor has under way or waiting, if anything."""
         with self._lock:
             found = [jobs.pop(visitor, None) for jobs in (self._waiting, self._running)]
         for job in found:
             if job is not None:
                 job.cancel()
-        return any(job is not None for job in found)
