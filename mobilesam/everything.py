@@ -1,4 +1,4 @@
-"""Everything mode: the masks of all objects of a picture, without prompts (SAM, 5 and B)."""
+"""Everything mode: the masks of all objects of a picture, without prompts (SAM, 4 and B)."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class EverythingOptions:
             ``points_per_side``.
         min_mask_region_area: Holes and islands of fewer pixels are removed; 0 keeps all.
         fast: Ask at a sparse grid first and only where that found nothing again; judge masks at
-            low resolution. Finds nearly the same in a fraction of the time.
+            low resolution. Finds nearly the same in less time.
     """
 
     points_per_side: int | None = 32

@@ -43,7 +43,9 @@ def add_export_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--quantize", action="store_true", help="also write both with weights of 8 bits"
     )
-    parser.add_argument("--opset", metavar="N", type=int, help="version of ONNX's operators")
+    parser.add_argument(
+        "--opset", metavar="N", type=int, help="version of ONNX's operators, 18 (default) to 23"
+    )
     parser.set_defaults(run=run)
 
 

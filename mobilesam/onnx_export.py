@@ -1,7 +1,7 @@
 """A model as ONNX: its image encoder, and its prompt encoder and mask decoder as one.
 
 The decoder has the inputs and outputs of SAM's own export, so that a program written for that one
-takes it (SAM, section 7, "web demo"). ONNX and ONNX Script are the optional extra `onnx`.
+takes it (SAM, section 3, "Efficiency"). ONNX and ONNX Script are the optional extra `onnx`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where everything mode looks: crops of the picture, and grids of points in them (SAM, 5 and B)."""
+"""Where everything mode looks: crops of the picture, and grids of points in them (SAM, 4 and B)."""
 
 from __future__ import annotations
 

@@ -64,11 +64,6 @@ class Refinement:
             if not is_number or not 0 <= sigma <= MAX_SIGMA:
                 raise ValueError(f"{name} must be 0 to {MAX_SIGMA:g} pixels; got {sigma!r}.")
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is nothing to do."""
-        return self == Refinement()
-
     def scaled(self, factor: float) -> Refinement:
         """Return what does nearly the same to a mask whose sides are ``factor`` times as long.
 

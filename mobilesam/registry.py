@@ -94,11 +94,12 @@ def load_model(
     download: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Sam:
-    """Load a model, ready for inference; the same object for the same file, device and backend.
+    """Load a model, ready for inference.
 
-    It is shared by all who load it, so neither it nor its image encoder, prompt encoder or mask
-    decoder can be moved, cast, trained or given other weights: name its device here, or take a
-    copy with ``copy.deepcopy``.
+    The same file, device and backend give the same object, if it is one of the last four. It is
+    shared by all who load it, so neither it nor its image encoder, prompt encoder or mask decoder
+    can be moved, cast, trained or given other weights: name its device here, or take a copy with
+    ``copy.deepcopy``.
 
     Args:
         name_or_path: A key of ``MODELS``, or a checkpoint's path: SAM's and MobileSAM's ``.pt``
@@ -196,13 +197,14 @@ def checkpoint_path(path: str | Path) -> Path:
 def _usable(device: str | torch.device | None) -> torch.device:
     device = "cpu" if device is None else device
     try:
-        torch.zeros(1, device=device).cpu()
+        tried = torch.zeros(1, device=device)
+        tried.cpu()
     except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:  # many forms
         raise ValueError(
             f"The device {str(device)!r} cannot be used on this machine; use 'cpu', or 'cuda' "
             "where PyTorch sees an NVIDIA GPU."
         ) from error
-    return torch.device(device)
+    return tried.device  # with its number: "cuda" and "cuda:0" are one
 
 
 def model_from_state_dict(

@@ -141,26 +141,21 @@ def png_bytes(picture: np.ndarray | Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def palette_mask_png(mask: np.ndarray, color: Color = DODGER_BLUE, alpha: int = 255) -> bytes:
-    """Encode a mask as the smallest PNG a browser can paint: one bit per pixel, two colors.
+def palette_mask_png(mask: np.ndarray) -> bytes:
+    """Encode a mask as the smallest PNG a browser can paint: one bit a pixel, clear outside.
 
     Args:
         mask: (H, W) bool; at most about 1024 px a side where it answers a click.
-        color: RGB of the inside; the outside is transparent.
-        alpha: Of the inside, 0-255.
 
     Raises:
-        ValueError: The mask is not two-dimensional, or the color or alpha is out of range.
+        ValueError: The mask is not two-dimensional.
     """
     _check_mask(mask)
-    _check_color(color)
-    if not 0 <= alpha <= 255:
-        raise ValueError(f"alpha must lie between 0 and 255; got {alpha}.")
     height, width = mask.shape
     indices = Image.frombytes("P", (width, height), mask.astype(np.uint8).tobytes())
-    indices.putpalette((0, 0, 0, *color))
+    indices.putpalette((0, 0, 0, *DODGER_BLUE))
     buffer = io.BytesIO()
-    indices.save(buffer, "PNG", bits=1, transparency=bytes((0, alpha)))
+    indices.save(buffer, "PNG", bits=1, transparency=bytes((0, 255)))
     return buffer.getvalue()
 
 

@@ -253,9 +253,10 @@ class SamPredictor:
         result = self._predictor.decode(
             embedding, coords.float(), all_labels, mask_input, outputs, ambiguous=multimask_output
         )
-        masks = result.masks
         if return_logits:
             masks = np.stack([result.logits(i) for i in range(len(result.iou_predictions))])
+        else:
+            masks = result.masks
         return masks, result.iou_predictions, result.low_res_logits
 
     @torch.no_grad()

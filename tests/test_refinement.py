@@ -139,8 +139,6 @@ def test_without_anything_to_do_the_mask_is_the_same() -> None:
         all_of_it = Refinement(min_area=99, smooth=5, feather=5)
         assert all_of_it.mask(one_value) is one_value
         assert set(np.unique(all_of_it.alpha(one_value))) == {255 * int(one_value[0, 0])}
-    assert Refinement().is_empty
-    assert not any(Refinement(**{name: 2}).is_empty for name in ("min_area", "smooth", "feather"))
 
 
 def test_a_preview_is_refined_as_the_photo_is() -> None:

@@ -32,9 +32,10 @@ names the columns: path (seen from the CSV's folder); points as in "120,80 140,9
 may be left out; a row without points and box gets those of the command line.
 """
 FOLDER_NOTES = """
-Many pictures: several INPUTs, or --format. An INPUT is a file, a folder, a pattern ("photos/*.jpg",
-quoted or not) or a CSV. In folders and patterns, hidden files and those that are no pictures by
-their names are left out; a file named itself that cannot be read is reported, and the rest goes on.
+Many pictures: several INPUTs, a folder, a pattern or a CSV, or --format. An INPUT is a file, a
+folder, a pattern ("photos/*.jpg", quoted or not) or a CSV. In folders and patterns, hidden files
+and those that are no pictures by their names are left out; a file named itself that cannot be read
+is reported, and the rest goes on.
 --out is then a folder, and gets for photos/dog.jpg
 
   png      dog.png: every pixel has the number of its object, from 1, and a color
@@ -48,7 +49,7 @@ goes on where it stopped: what is finished is skipped, and nothing is ever half-
 .mobilesam in --out keeps account of that.
 
 Standard output gets one line of JSON: done, skipped, failed, failures and more. The exit status is
-0 if all went well, 1 if some pictures failed, 2 for a mistake in the command, 130 after Ctrl+C.
+0 if all went well, 1 if some pictures failed, 2 if nothing could be done, 130 after Ctrl+C.
 """
 EVERYTHING_HELP = {
     "points_per_side": "points of the grid along each side",
@@ -63,7 +64,7 @@ EVERYTHING_HELP = {
     "crop_n_points_downscale_factor": "by which the grid is thinned from crops to smaller crops",
     "min_mask_region_area": "remove holes and islands of fewer pixels",
     "fast": "search a sparse grid first, and judge masks at low resolution: nearly the same masks"
-    " in a fraction of the time",
+    " in less time",
 }
 
 

@@ -20,10 +20,21 @@ def add_val_parser(subparsers: argparse._SubParsersAction) -> None:
         "picture, by set and by size, how far predicted IoU can be believed, and contact sheets; "
         "as tables, JSON and figures.",
     )
-    parser.add_argument("--data", default=DataConfig.data, help="folder of photos and masks")
+    parser.add_argument(
+        "--data",
+        default=DataConfig.data,
+        help=f"folder of photos and masks (default: {DataConfig.data})",
+    )
     parser.add_argument("--split", default=Plan.split, help=f"(default: {Plan.split})")
-    parser.add_argument("--model", default=Plan.model, help="name or checkpoint path")
-    parser.add_argument("--out", type=Path, default=Path("runs/val"), help="folder for the report")
+    parser.add_argument(
+        "--model", default=Plan.model, help=f"name or checkpoint path (default: {Plan.model})"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs/val"),
+        help="folder for the report (default: runs/val)",
+    )
     parser.add_argument("--limit", type=int, help="only the first so many photos")
     parser.add_argument(
         "--against",
