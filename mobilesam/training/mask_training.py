@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,6 +48,25 @@ Decoder = Callable[..., tuple[torch.Tensor, torch.Tensor]]
 LARGEST_LOGIT = 32.0  # of a mask that goes back in as a prompt
 _ROUNDS_STREAM = 2  # the data and the prompts of a step are drawn from other streams
 _FIRST_NUMBERS = 1 + BOX_NUMBERS + POINT_NUMBERS
+
+
+class _InHalf(torch.autograd.Function):
+    """Copies of parameters in bf16, made by one operation: launching one for each takes longer."""
+
+    @staticmethod
+    def forward(ctx: Any, *parameters: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        ctx.set_materialize_grads(False)  # what was not used shall have no gradient
+        copies = [torch.empty_like(parameter, dtype=torch.bfloat16) for parameter in parameters]
+        torch._foreach_copy_(copies, [parameter.detach() for parameter in parameters])
+        return tuple(copies)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
+        used = [gradient for gradient in gradients if gradient is not None]
+        copies = [torch.empty_like(gradient, dtype=torch.float32) for gradient in used]
+        torch._foreach_copy_(copies, used)
+        remaining = iter(copies)
+        return tuple(None if gradient is None else next(remaining) for gradient in gradients)
 
 
 class MaskStep(nn.Module):
@@ -134,7 +154,8 @@ class MaskStep(nn.Module):
         if not self.casts_decoder:
             return decode
         half = torch.bfloat16
-        weights = {name: p.to(half) for name, p in model.mask_decoder.named_parameters()}
+        named = dict(model.mask_decoder.named_parameters())
+        weights = dict(zip(named, _InHalf.apply(*named.values()), strict=True))
 
         def decode_in_half(
             features: torch.Tensor,

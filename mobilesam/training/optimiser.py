@@ -77,8 +77,9 @@ class Average:
     def __init__(self, average: nn.Module, model: nn.Module) -> None:
         networks = (average, model)  # walked through once: a step has other things to do
         self._parameters = [[*network.parameters()] for network in networks]
-        self._buffers = [[*network.buffers()] for network in networks]
-        self._statistics = [[b for b in of if b.is_floating_point()] for of in self._buffers]
+        buffers = [[*network.buffers()] for network in networks]
+        self._statistics = [[b for b in of if b.is_floating_point()] for of in buffers]
+        self._counts = [[b for b in of if not b.is_floating_point()] for of in buffers]
 
     @torch.no_grad()
     def restore_statistics(self, skipped: torch.Tensor) -> None:
@@ -98,4 +99,6 @@ class Average:
         """Move the averages towards the weights; quicker while the run is young."""
         decay = min(decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(*self._parameters, 1 - decay)
-        torch._foreach_copy_(*self._buffers)  # BatchNorm's are averages already
+        for pair in (self._statistics, self._counts):  # of one type each: else copied one by one
+            if pair[0]:
+                torch._foreach_copy_(*pair)  # BatchNorm's are averages already

@@ -77,6 +77,7 @@ class Run(ABC):
         torch.manual_seed(config.seed)
         if self.device.type == "cuda":
             torch.set_float32_matmul_precision("high")  # TF32
+            torch.backends.cuda.enable_cudnn_sdp(False)  # it plans anew for every shape of photos
         if config.workers is None:
             config = dataclasses.replace(config, workers=processes.workers_for(self.device))
         self.config = config
@@ -104,9 +105,20 @@ class Run(ABC):
         self.state_path = self.out / "state.pt"
         if self.state_path.exists():
             self._resume()
+        if self.world > 1:
+            self._check_agreement()
         self.photos = self.batches(self.step)
         if config.compile:
             compile_parts(self.model)
+
+    def _check_agreement(self) -> None:
+        """Refuse to train on where not all processes have found the same state."""
+        first = processes.first_process_says(self.step)
+        if processes.any_of_all(first != self.step):
+            raise ValueError(
+                f"The processes go on from different steps: not all see {self.state_path}; name an "
+                "--out that all machines see."
+            )
 
     @abstractmethod
     def build_model(self) -> Sam:
