@@ -300,9 +300,19 @@ def test_a_press_that_leaves_nothing_more_to_do_keeps_the_focus(keyboard):
     page.locator(".ms-swatch").first.focus()
     keyboard.press("Enter", "ArrowRight")
     page.locator("summary").first.click()
-    page.locator('input[aria-label="Smooth"]').focus()
+    smooth = page.locator('input[aria-label="Smooth"]')
+    smooth.focus()
     keyboard.press("ArrowRight")
-    assert page.locator('input[aria-label="Smooth"]').input_value() == "0"
+    assert smooth.input_value() == "0"
+
+    demo.click(300, 200)
+    demo.click(320, 220)
+    smooth.focus()
+    keyboard.press("ArrowRight")
+    assert smooth.get_attribute("aria-valuetext").endswith(" px")
+    page.locator("[data-point='1']").focus()
+    keyboard.press("Control+z", "Control+z")  # the slider's step, and the second point
+    assert page.evaluate("document.activeElement.dataset.point") == "0"
 
 
 def test_zoom_messages_and_picked_masks_are_told(keyboard):

@@ -13,6 +13,7 @@ from mobilesam import Predictor, load_model
 from tests.browser.demo_page import LOST, iou
 from tests.browser.everything_tab import EverythingTab
 from tests.browser.pace import slowness
+from tests.browser.traffic import Traffic
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 CLICKS = 6  # of a second visitor
@@ -212,6 +213,27 @@ def test_a_search_can_be_cancelled_and_begun_again(demo):
     )
     assert time.monotonic() - started < 6 * slowness()
     assert demo.page.get_by_role("button", name="Cancel").is_hidden()
+
+
+def test_a_search_that_was_cut_short_has_not_found_nothing(demo):
+    tab = EverythingTab(demo, "rocket.jpg")
+    traffic = Traffic(demo)
+    traffic.catch("start_everything")
+    tab.start()
+    traffic.wait_caught()
+    demo.page.get_by_role("button", name="Cancel").click()
+    tab.wait_done()
+    assert "None yet" in demo.page.locator(".ms-found-empty").inner_text()
+    traffic.let_go()
+
+
+def test_the_right_button_makes_no_object_of_what_was_found(demo):
+    tab = EverythingTab(demo, "cat.jpg")
+    tab.search(density=8)
+    tab.spot_of_lit()
+    demo.page.mouse.down(button="right")
+    demo.page.mouse.up(button="right")
+    assert demo.objects == []
 
 
 def test_nothing_found_is_said_and_another_photo_starts_anew(demo):

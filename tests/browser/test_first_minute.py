@@ -112,6 +112,17 @@ def test_what_an_example_shows_is_untouched_again_after_undo(visit):
         assert demo.objects == before
 
 
+def test_the_line_about_an_example_goes_when_its_mask_is_changed(visit):
+    demo = visit(keep_objects=True)
+    demo.wait_mask()
+    hint = demo.page.locator(".ms-hint")
+    before = hint.inner_text()
+    assert before == EXAMPLES["raccoon.jpg"].hint
+    demo.page.locator(".ms-candidate[aria-checked=false]").first.click()
+    demo.wait_frame()
+    assert not hint.is_visible() or hint.inner_text() != before
+
+
 def scale_of(demo):
     return float(demo.page.locator(".ms-stage").get_attribute("data-transform").split()[0])
 

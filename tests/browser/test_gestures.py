@@ -220,6 +220,64 @@ def test_equal_sentences_in_a_row_are_both_announced(coffee):
     assert first.strip() == second.strip() == "Undone."
 
 
+@pytest.mark.parametrize("tool", ["box", "sketch"])
+def test_what_is_drawn_ends_with_its_photo(coffee, tool):
+    page = coffee.page
+    coffee.tool(tool)
+    page.mouse.move(*coffee.screen(100, 100))
+    page.mouse.down()
+    page.mouse.move(*coffee.screen(200, 150), steps=4)
+    page.evaluate("document.querySelector('.ms-example[data-example=\"cat.jpg\"]').click()")
+    page.wait_for_selector('.ms[data-title="cat.jpg"][data-state=ready]')
+    shown = coffee.objects
+    page.mouse.move(*coffee.screen(300, 250), steps=4)
+    page.mouse.up()
+    assert coffee.objects == shown
+    assert coffee.page.locator("[data-action=undo]").is_disabled()
+
+
+TOUCH = """(moves) => {
+  const stage = document.querySelector(".ms-stage");
+  stage.setPointerCapture = () => {};
+  const { left, top } = stage.getBoundingClientRect();
+  for (const [kind, pointerId, x, y] of moves) {
+    const place = { clientX: left + x, clientY: top + y, pointerId, pointerType: "touch" };
+    stage.dispatchEvent(new PointerEvent(kind, { ...place, bubbles: true, cancelable: true }));
+  }
+}"""
+
+
+def test_a_third_finger_does_not_make_a_pinch_jump(coffee):
+    pinch = [
+        ("pointerdown", 1, 200, 200),
+        ("pointerdown", 2, 300, 200),
+        ("pointermove", 2, 350, 200),
+    ]
+    coffee.page.evaluate(TOUCH, pinch)
+    zoom = coffee.page.locator(".ms-zoom-fit").inner_text()
+    assert zoom == "150 %"
+    palm = [
+        ("pointerdown", 3, 350, 420),
+        ("pointerup", 1, 200, 200),
+        ("pointermove", 2, 350, 201),
+        ("pointermove", 2, 350, 200),
+    ]
+    coffee.page.evaluate(TOUCH, palm)
+    assert coffee.page.locator(".ms-zoom-fit").inner_text() == zoom
+
+
+def test_the_cursor_says_what_a_press_would_do(coffee):
+    coffee.click(300, 200)
+    coffee.wait_mask()
+    cursor = "() => getComputedStyle(document.querySelector('.ms-stage')).cursor"
+    coffee.page.mouse.move(*coffee.screen(100, 100))
+    coffee.page.mouse.move(*coffee.screen(300, 200))
+    assert coffee.page.evaluate(cursor) == "pointer"  # the point is removed
+    coffee.tool("pan")
+    coffee.page.mouse.move(*coffee.screen(301, 200))
+    assert coffee.page.evaluate(cursor) == "grab"
+
+
 def test_the_outline_stays_on_the_photo(coffee):
     coffee.drag((1, 1), tuple(side - 2 for side in coffee.photo_size))
     coffee.wait_mask()

@@ -257,6 +257,55 @@ def test_a_click_without_a_connection_is_answered_when_there_is_one(demo, photo)
     demo.forgive(LOST)
 
 
+def test_nothing_is_given_up_while_there_is_no_connection(demo, photo):
+    demo.page.clock.install()
+    demo.reload()
+    demo.open_file(photo)
+    demo.page.context.set_offline(True)
+    demo.click(160, 120)
+    demo.page.wait_for_selector(".ms-notice:has-text('There is no connection')")
+    for _ in range(6):
+        demo.page.clock.fast_forward(60_000)
+        demo.page.wait_for_timeout(50)
+    assert demo.notice.startswith("There is no connection")
+    demo.page.context.set_offline(False)
+    demo.wait_mask()
+    assert demo.painted(160, 120)
+    assert demo.notice == ""
+    demo.forgive(LOST)
+
+
+def test_a_photo_opened_right_after_a_reload_stays(demo, photo, twin):
+    objects, _ = own_work(demo, photo)
+    demo.page.add_init_script(
+        """const open = indexedDB.open.bind(indexedDB);
+        window.wait = new Promise((go) => (window.goOn = go));
+        IDBFactory.prototype.open = function (...names) {
+          const asked = {};
+          window.wait.then(() => {
+            const real = open(...names);
+            for (const what of ["onupgradeneeded", "onerror", "onsuccess"]) real[what] = () => {
+              asked.result = real.result;
+              asked[what]?.({ target: asked });
+            };
+          });
+          return asked;
+        };"""
+    )
+    demo.page.reload()
+    demo.page.wait_for_selector(".ms-stage")
+    hurry = demo.slow_uploads(1000)
+    demo.page.set_input_files(".ms input[type=file]", str(twin))
+    demo.page.get_by_text("Uploading…").first.wait_for()
+    demo.page.evaluate("() => window.goOn()")
+    demo.page.wait_for_timeout(300)
+    hurry()
+    demo.page.wait_for_selector(f'.ms[data-title="{twin.name}"][data-state=ready]')
+    assert demo.objects == []
+    gone_back(demo, photo.name)
+    assert without_ids(demo.objects) == objects
+
+
 def test_a_click_while_the_server_is_away_is_not_lost(own_server, visit, photo):
     demo = visit(own_server.url)
     demo.open_file(photo)
@@ -313,6 +362,52 @@ def test_going_back_can_be_tried_again(demo, photo, twin):
     demo.forgive(LOST)
     demo.open_file(twin)
     assert demo.objects == []
+    gone_back(demo, photo.name)
+    assert without_ids(demo.objects) == objects
+
+
+def test_objects_added_while_another_photo_is_on_its_way_back_are_set_aside(demo, photo, tmp_path):
+    own_work(demo, photo)
+    other = tmp_path / "other.png"
+    disc((200, 200), (100, 100), 50).save(other)
+    demo.open_file(other)
+    demo.click(100, 100)
+    demo.wait_mask()
+    hurry = demo.slow_uploads(1000)
+    demo.page.get_by_role("button", name="Back to my photo").click()
+    demo.page.get_by_text("Uploading…").first.wait_for()
+    demo.action("new-object")
+    demo.click(10, 10)
+    demo.wait_mask()
+    objects = without_ids(demo.objects)
+    hurry()
+    demo.page.wait_for_selector(f'.ms[data-title="{photo.name}"][data-state=ready]')
+    gone_back(demo, other.name)
+    assert len(objects) == 2
+    assert without_ids(demo.objects) == objects
+
+
+def test_the_way_back_is_offered_again_after_another_message(demo, photo, tmp_path):
+    objects, _ = own_work(demo, photo)
+    demo.open_example("coffee.jpg")
+    offer = f"{photo.name} and its objects are set aside."
+    demo.tool("box")
+    demo.page.mouse.move(*demo.screen(100, 100))
+    demo.page.mouse.down()
+    demo.page.mouse.move(*demo.screen(200, 200), steps=4)
+    demo.page.keyboard.press("Escape")  # the drag's
+    demo.page.mouse.up()
+    assert demo.notice.startswith(offer)
+    empty = tmp_path / "empty.png"
+    empty.write_bytes(b"")
+    demo.page.set_input_files(".ms input[type=file]", str(empty))
+    assert "0 bytes" in demo.notice
+    assert demo.page.get_by_role("button", name="Back to my photo").is_hidden()
+    demo.page.get_by_label("Close this message").click()
+    assert demo.notice.startswith(offer)
+    demo.page.get_by_label("Close this message").click()
+    assert demo.notice == ""
+    demo.open_example("cat.jpg")
     gone_back(demo, photo.name)
     assert without_ids(demo.objects) == objects
 

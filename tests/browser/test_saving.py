@@ -80,7 +80,7 @@ def test_a_file_being_made_comes_though_the_page_shows_something_else(slow, visi
     assert slow.begun.acquire(timeout=30)
     save(demo, "mask")  # has to wait for the ZIP
     change(demo)
-    assert f"Mask of coffee.jpg was not made: another {why}." in demo.notice
+    assert f"Mask of coffee.jpg could not be made: another {why}." in demo.notice
     assert demo.page.get_by_text("Making ZIP of coffee.jpg…").first.is_visible()
     demo.click(40, 40)
     demo.wait_mask()
@@ -109,7 +109,7 @@ def test_a_file_that_can_no_longer_be_made_is_told_of(slow, visit, change, why):
     change(demo)
     assert demo.notice == ""  # it may still come
     traffic.let_go()  # too late: the server has another photo, or its embedding of another model
-    told = f"ZIP of coffee.jpg was not made: another {why}."
+    told = f"ZIP of coffee.jpg could not be made: another {why}."
     demo.page.locator(".ms-notice", has_text=told).wait_for()
     assert demo.page.locator(".ms-making").count() == 0
 
@@ -255,6 +255,29 @@ def test_a_save_reads_the_photo_again_after_that_failed(launch, visit):
     demo.wait_mask()
     assert demo.points == [[300, 200, 1], [60, 350, 1]]
     assert iou(demo.saved_mask(), expected) == 1
+    demo.forgive("503")  # what was dropped
+
+
+def test_a_save_asks_for_masks_that_were_given_up(demo):
+    demo.page.clock.install()
+    demo.reload()
+    demo.open_example("coffee.jpg")
+    demo.click(300, 200)
+    demo.wait_mask()
+    traffic = Traffic(demo)
+    traffic.catch("ask_mask", drop=True)
+    demo.click(320, 220)
+    for _ in range(12):
+        demo.page.wait_for_timeout(100)
+        demo.page.clock.fast_forward(30_000)
+        if demo.notice:
+            break
+    assert "does not answer" in demo.notice
+    traffic.let_go()
+    with demo.page.expect_download():
+        save(demo, "mask")
+    demo.wait_mask()
+    assert demo.notice == ""
     demo.forgive("503")  # what was dropped
 
 

@@ -295,6 +295,22 @@ def test_another_model_greys_the_mask_until_it_answers(two_models, visit):
     assert demo.saved_mask().any()
 
 
+def test_a_search_that_another_model_ends_says_so(two_models, visit):
+    demo = visit(two_models)
+    demo.open_example("coffee.jpg")
+    traffic = Traffic(demo)
+    traffic.catch("start_everything")
+    demo.page.locator("[role=tab][data-tab=everything]").click()
+    demo.page.locator(".ms-found-start").click()
+    traffic.wait_caught()
+    demo.page.locator(".ms-model select").select_option("mobile_sam")
+    status = demo.page.locator(".ms-found-status")
+    assert status.inner_text() == "The search ended: another model was chosen."
+    traffic.let_go()
+    demo.page.wait_for_selector(".ms[data-state=ready]")
+    assert demo.page.locator(".ms-found-start").is_visible()
+
+
 def test_undo_after_another_model_was_chosen_keeps_no_choice_of_the_first(two_models, visit):
     demo = visit(two_models)
     demo.open_example("coffee.jpg")

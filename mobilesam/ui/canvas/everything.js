@@ -28,6 +28,7 @@ function createEverything(parts, view, prompts, page, link) {
   let reading = Promise.resolve(); // updates are read one after the other
   let epoch = 0; // grows when what was found before means nothing any more
   let isSearched = false; // whether a search has ended for this photo
+  let isThrough = false; // and was not cut short
   let isShown = false;
   let lit = null; // the mask shown alone
   let pictures = []; // its shape and its outline
@@ -54,7 +55,7 @@ function createEverything(parts, view, prompts, page, link) {
     counter += 1;
     search = { token: counter, options: null, isAsked: false, isHeard: false };
     found.start(view.photo);
-    isSearched = false;
+    isSearched = isThrough = false;
     light(null);
     showAll();
     showRun("Searching…", 0);
@@ -65,11 +66,13 @@ function createEverything(parts, view, prompts, page, link) {
   // Send the search, or wait for the photo: `photoReady` comes back here.
   function ask() {
     if (page.state === "failed") link.encode();
+    const patience = search.isHeard ? silence : turn;
+    if (page.state !== "ready" && search.isAsked) return patience.start(ask); // another photo may come, or not
     if (page.state !== "ready") return showRun(WAITING, 0);
     search.isAsked = true;
     search.options ??= controls.options(); // for the photo that is searched, which may have come later
     link.request("start_everything", { everything: { token: search.token, ...search.options } });
-    (search.isHeard ? silence : turn).start(ask);
+    patience.start(ask);
     clearTimeout(queueTimer);
     queueTimer = setTimeout(tellQueue, QUEUE_TOLD_MS);
   }
@@ -99,7 +102,7 @@ function createEverything(parts, view, prompts, page, link) {
     const press = matchMedia("(pointer: coarse)").matches ? "Tap" : "Click";
     const advice = text === "Done" && found.count < FEW_MASKS ? " Lower the thresholds for more." : "";
     const lead = text.endsWith(".") ? text : `${text}:`;
-    const whole = found.count ? `${lead} ${countOf(found.count)}. ${press} a mask to make it an object.${advice}` : text;
+    const whole = found.count ? `${lead} ${masksText(found.count)}. ${press} a mask to make it an object.${advice}` : text;
     showRun(whole, 0);
     if (hadFocus) start.focus();
     page.announce(whole);
@@ -137,8 +140,11 @@ function createEverything(parts, view, prompts, page, link) {
     found.paint();
     view.redraw("everything");
     if (search?.token !== value.token) return showAll(); // cancelled meanwhile
-    if (isLast) return finish(value.text || outcome(value));
-    showRun(`${countOf(found.count)}, ${value.done} of ${value.total} points`, value.total ? value.done / value.total : 0);
+    if (isLast) {
+      isThrough = value.state === "done";
+      return finish(value.text || outcome(value));
+    }
+    showRun(`${masksText(found.count)}, ${value.done} of ${value.total} points`, value.total ? value.done / value.total : 0);
     showAll();
   }
 
@@ -146,10 +152,6 @@ function createEverything(parts, view, prompts, page, link) {
     if (state === "cancelled") return "The search was interrupted; please start it again.";
     if (state === "failed") return "The search failed; please try again.";
     return found.count ? "Done" : "Nothing was found: lower the thresholds and search again.";
-  }
-
-  function countOf(count) {
-    return `${count} ${count === 1 ? "mask" : "masks"}`;
   }
 
   // --- showing ---------------------------------------------------------------------------------
@@ -177,13 +179,13 @@ function createEverything(parts, view, prompts, page, link) {
   // What stands over the photo: the numbers of the mask that is shown alone. On a phone, where the
   // panel is out of sight, also the button that starts or ends a search.
   function showTag() {
-    const isCall = !lit && (search !== null || !isSearched);
+    const isCall = !lit && (search !== null || !isSearched || (!isThrough && !found.count));
     tag.hidden = !isShown || !view.photo || (!lit && !isCall);
     tag.classList.toggle("ms-call", isCall);
     tagColor.hidden = !lit;
     tagButton.hidden = !isCall && !isPinned;
     tagButton.textContent = lit ? (lit.isObject ? "Remove" : "Make it an object") : search ? cancel.textContent : start.textContent;
-    if (!lit) tagText.textContent = search ? countOf(found.count) : "";
+    if (!lit) tagText.textContent = search ? masksText(found.count) : "";
     if (!lit) return;
     const share = percentText(lit.area / (view.photo.width * view.photo.height));
     const object = lit.isObject ? prompts.find(lit.objectId) : null;
@@ -199,7 +201,7 @@ function createEverything(parts, view, prompts, page, link) {
   }
 
   function showAll() {
-    const sentence = search ? "Masks appear here and on the photo." : isSearched
+    const sentence = search ? "Masks appear here and on the photo." : isThrough
       ? "Nothing was found: lower the thresholds and search again."
       : "None yet: press Find everything.";
     const { width, height } = view.photo ?? { width: 1, height: 1 };
@@ -288,22 +290,20 @@ function createEverything(parts, view, prompts, page, link) {
     photoReady() {
       if (search && !search.isAsked) ask();
     },
-    // Another photo: what was found is not on it. The server ends its search by itself.
-    // One that waits for its photo is for this one.
-    pictureChanged() {
-      const waiting = search && !search.isAsked ? search : null;
-      forget();
-      search = waiting;
-      if (search) showRun(WAITING, 0);
-    },
+    // The server ends the search of a photo that is gone by itself.
+    pictureChanged: startOver,
     photoFailed() {
       if (search && !search.isAsked) end("The photo could not be read");
     },
     // `defaults`: the options that suit the model.
     modelChanged(name, defaults) {
       controls.suggest(defaults);
-      if (model !== null && name !== model) forget();
+      const isOther = model !== null && name !== model;
+      const isCut = isOther && search?.isAsked;
       model = name;
+      if (isCut) end("Cancelled");
+      if (isOther) startOver();
+      if (isCut) say("The search ended: another model was chosen.");
     },
     tabChanged(isOpen) {
       isShown = isOpen;
@@ -328,11 +328,19 @@ function createEverything(parts, view, prompts, page, link) {
     },
   };
 
+  // What was found is another photo's, or model's. A search that waits for its photo is for this one.
+  function startOver() {
+    const waiting = search && !search.isAsked ? search : null;
+    forget();
+    search = waiting;
+    if (search) showRun(WAITING, 0);
+  }
+
   function forget() {
     stopWaiting();
     epoch += 1;
     search = null;
-    isSearched = false;
+    isSearched = isThrough = false;
     found.start(view.photo ?? { width: 1, height: 1 });
     light(null);
     showRun("", 0);

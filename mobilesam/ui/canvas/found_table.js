@@ -7,6 +7,10 @@ const FOUND_COLUMNS = [
 ];
 const PAGE_ROWS = 8; // of Page Up and Page Down
 
+function masksText(count) {
+  return `${count} ${count === 1 ? "mask" : "masks"}`;
+}
+
 // `on.light(mask | null)` shows a mask alone; `on.choose(mask)` makes it an object.
 function createFoundTable(on) {
   let sorting = { key: "area", isUp: false };
@@ -111,6 +115,7 @@ function createFoundTable(on) {
     box,
     // All masks there are now.
     show(masks, area, sentence) {
+      const hadFocus = body.contains(document.activeElement);
       photoArea = area;
       empty.textContent = sentence;
       const known = rows;
@@ -118,6 +123,7 @@ function createFoundTable(on) {
       for (const [id, { node }] of known) if (!rows.has(id)) node.remove();
       for (const { mask, node } of rows.values()) node.classList.toggle("ms-adopted", mask.isObject);
       arrange();
+      if (hadFocus && !body.contains(document.activeElement)) body.querySelector("[tabindex='0']")?.focus({ preventScroll: true });
     },
     // Mark the row of the mask that is shown alone; `isElsewhere`: bring it into sight.
     mark(mask, isElsewhere) {

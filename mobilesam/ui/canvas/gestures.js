@@ -44,7 +44,7 @@ function attachGestures(parts, view, prompts, page) {
     const slack = isTouch ? 10 : isRight ? 12 : 4; // how far a click may stray
     const base = { at, from: at, start: view.toPhoto(at), isTouch, slack, moved: false, id: event.pointerId, startedAt: performance.now() };
     if (event.button === 1 || spaceHeld || page.tool === "pan") return { ...base, kind: "pan" };
-    if (page.tab === "everything") return { ...base, kind: "pick" };
+    if (page.tab === "everything") return { ...base, kind: isRight ? "done" : "pick" };
     const target = hit(at, isTouch);
     if (isRight) return { ...base, kind: "press", label: 0 };
     if (target && event.button === 0) return { ...base, ...target };
@@ -81,8 +81,7 @@ function attachGestures(parts, view, prompts, page) {
     stage.setPointerCapture(event.pointerId);
     if (pointers.size === 2) {
       cancel();
-      const [a, b] = [...pointers.values()];
-      pinch = { span: distance(a, b), middle: { x: (a.x + b.x) / 2, y: (a.y + b.y) / 2 } };
+      pinch = measurePinch();
     } else if (pointers.size === 1) {
       gesture = begin(event, at);
       if (event.pointerType === "mouse") event.preventDefault();
@@ -107,10 +106,13 @@ function attachGestures(parts, view, prompts, page) {
     return (moves.length ? moves : [event]).map(positionOf);
   }
 
-  function movePinch() {
+  function measurePinch() {
     const [a, b] = [...pointers.values()];
-    const span = distance(a, b);
-    const middle = { x: (a.x + b.x) / 2, y: (a.y + b.y) / 2 };
+    return { span: distance(a, b), middle: { x: (a.x + b.x) / 2, y: (a.y + b.y) / 2 } };
+  }
+
+  function movePinch() {
+    const { span, middle } = measurePinch();
     view.panBy(middle.x - pinch.middle.x, middle.y - pinch.middle.y);
     view.zoomBy(span / Math.max(1, pinch.span), middle);
     pinch = { span, middle };
@@ -160,14 +162,17 @@ function attachGestures(parts, view, prompts, page) {
   function onUp(event) {
     if (event.pointerId === penId) penId = null;
     if (!pointers.delete(event.pointerId)) return;
-    if (pinch) {
-      if (pointers.size === 0) pinch = null;
-      return;
-    }
+    if (pinch) return leavePinch();
     if (!gesture || gesture.id !== event.pointerId) return;
     const ended = gesture;
     cancel();
     finish(ended);
+  }
+
+  // A finger has left; with two others it goes on between them.
+  function leavePinch() {
+    if (pointers.size === 2) pinch = measurePinch();
+    else if (pointers.size === 0) pinch = null;
   }
 
   function finish(ended) {
@@ -196,6 +201,11 @@ function attachGestures(parts, view, prompts, page) {
     view.redraw("marks");
   }
 
+  // Another photo, or a change that was not drawn here: what is under way was of what is gone.
+  function giveWay() {
+    if (gesture && gesture.kind !== "pan") cancel();
+  }
+
   // Escape, Undo or Redo: nothing is drawn, and what was moved is where it was.
   function giveUp() {
     const isMoved = gesture.moved && (gesture.kind === "point" || gesture.kind === "handle");
@@ -206,7 +216,7 @@ function attachGestures(parts, view, prompts, page) {
   function onCancel(event) {
     if (event.pointerId === penId) penId = null;
     pointers.delete(event.pointerId);
-    if (pointers.size === 0) pinch = null;
+    if (pinch) leavePinch();
     const moved = gesture?.moved && (gesture.kind === "point" || gesture.kind === "handle");
     cancel();
     if (moved) page.settle();
@@ -214,9 +224,10 @@ function attachGestures(parts, view, prompts, page) {
 
   // `at`: null where the pointer has left.
   function hover(at) {
-    const isOver = Boolean(at && view.photo);
+    const isOver = Boolean(at && view.photo) && page.tool !== "pan";
+    stage.style.cursor = "";
     if (page.tab === "everything") {
-      stage.style.cursor = "pointer";
+      if (isOver) stage.style.cursor = "pointer";
       return page.hoverFound(isOver ? view.toPhoto(at) : null);
     }
     const target = isOver ? hit(at, false) : null;
@@ -284,10 +295,10 @@ function attachGestures(parts, view, prompts, page) {
     }
     if (!gesture) return;
     const isStep = (event.ctrlKey || event.metaKey) && ["z", "y"].includes(shortcutOf(event));
-    if (isStep || event.key === "Escape") giveUp();
-    if (!isStep) return;
+    if (!isStep && event.key !== "Escape") return;
+    giveUp();
     event.preventDefault();
-    event.stopPropagation(); // neither the step before is taken back nor another one made again
+    event.stopPropagation(); // no step is taken back or made again, and what is said stays
   });
   stage.addEventListener("keyup", (event) => {
     if (event.key === " ") spaceHeld = false;
@@ -295,4 +306,6 @@ function attachGestures(parts, view, prompts, page) {
   stage.addEventListener("blur", () => {
     spaceHeld = false;
   });
+
+  return { giveWay };
 }

@@ -59,11 +59,15 @@ function createKeeping(parts, sharing, page) {
     const before = [photo, aside];
     const isBack = file !== null && file === photo?.file;
     const left = work ?? (isBack ? null : unshown());
-    if (left) aside = { ...photo, ...left };
+    if (left) putAside(left);
     else if (file && file === aside?.file) aside = null;
     const key = isBack ? photo.key : Date.now() + Math.random();
     photo = file && { file, key };
     store(before);
+  }
+
+  function putAside({ hash, history }) {
+    aside = { ...photo, hash, history };
   }
 
   // The objects of the photo that was to come back and is not on the screen yet; null where there are none.
@@ -77,7 +81,7 @@ function createKeeping(parts, sharing, page) {
     const left = unshown();
     if (left) {
       const before = [photo, aside];
-      aside = { ...photo, ...left };
+      putAside(left);
       photo = null;
       store(before);
     }
@@ -88,7 +92,7 @@ function createKeeping(parts, sharing, page) {
   function setAside(work) {
     if (!work) return;
     const before = [photo, aside];
-    aside = { ...photo, ...work };
+    putAside(work);
     store(before);
     offerBack();
   }
@@ -138,6 +142,7 @@ function createKeeping(parts, sharing, page) {
     const other = kept.aside && (await keptFile(kept.aside.key));
     if (other) aside = { ...kept.aside, file: other };
     if (kept.settings) page.restore(kept.settings); // an older version of this page kept none
+    if (page.newcomer) return; // a photo that the visitor has opened meanwhile; the kept one is set aside
     sharing.resume(kept, file);
     if (kept.newcomer) page.say(`${shortName(kept.newcomer)} was not open yet when this page was loaded again; please open it once more.`, "open");
   }

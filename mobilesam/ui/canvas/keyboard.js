@@ -57,6 +57,11 @@ function attachKeyboard(parts, view, prompts, page) {
     view.redraw("marks");
   }
 
+  function giveUpCorner(event) {
+    forgetCorner();
+    event.stopPropagation(); // what is said stays
+  }
+
   function removeNearest() {
     if (prompts.points.length === 0) {
       if (prompts.box) prompts.setBox(null);
@@ -93,7 +98,7 @@ function attachKeyboard(parts, view, prompts, page) {
     if (ARROWS[event.key]) move(...ARROWS[event.key], event.shiftKey);
     else if (key === "Enter") enter(event.shiftKey ? 0 : 1);
     else if (key === "b") markCorner();
-    else if (key === "Escape") forgetCorner();
+    else if (key === "Escape" && corner) giveUpCorner(event);
     else if (key === "Delete" || key === "Backspace") removeNearest();
     else if (key === "+" || key === "=") page.zoom(1.25, view.live.cursor);
     else if (key === "-") page.zoom(0.8, view.live.cursor);

@@ -225,8 +225,10 @@ function buildLines(parts) {
 }
 
 async function copyText(parts, button, code) {
-  if (!(await toClipboard(code.textContent))) return getSelection().selectAllChildren(code); // Ctrl+C takes it
-  parts.live.textContent = "Copied.";
+  const isCopied = await toClipboard(code.textContent);
+  const said = isCopied ? "Copied." : "Selected: copy it with the keyboard.";
+  parts.root.dispatchEvent(new CustomEvent("announce", { detail: said }));
+  if (!isCopied) return getSelection().selectAllChildren(code);
   button.classList.add("ms-done");
   setTimeout(() => button.classList.remove("ms-done"), 1200);
 }

@@ -54,12 +54,12 @@ function createLink({ props, trigger, upload, watch }, prompts, results, page) {
   function open(source, keepsPrompts = false) {
     const refusal = source.file ? fileRefusal(source.file) : "";
     if (refusal) return page.say(refusal, "open");
-    if (!keepsPrompts) page.say("");
+    if (!keepsPrompts) page.hush();
     opens.stop();
     attempt(source, keepsPrompts);
   }
 
-  async function attempt(source, keepsPrompts) {
+  async function attempt(source, keepsPrompts, isAgain = false) {
     const token = ++counter;
     uploading.stop(); // of another photo
     opening = { token, source, keepsPrompts, isSent: false };
@@ -83,8 +83,9 @@ function createLink({ props, trigger, upload, watch }, prompts, results, page) {
     if (!page.isOpening) stateBefore = page.state;
     page.setState("opening");
     page.setBusy("Opening…");
-    if (picture) page.revealStage(); // a visitor who has just come sees the title, too
-    opens.start(() => attempt(source, keepsPrompts));
+    const isChosen = picture && !keepsPrompts && !isAgain; // a visitor who has just come sees the title, too
+    if (isChosen) page.revealStage();
+    opens.start(() => attempt(source, keepsPrompts, true));
     send("open_picture", extra);
   }
 
@@ -264,7 +265,7 @@ function createLink({ props, trigger, upload, watch }, prompts, results, page) {
     asks.stop();
     isWaiting = false;
     if (answer.status === "ok") {
-      paint(answer);
+      paint(answer).catch(() => rev === answer.rev && failAsking("The masks could not be shown; click again to retry."));
     } else if (answer.status === "encode") encode();
     else if (answer.status === "lost" || answer.status === "stale") recover();
     else failAsking(answer.text);
@@ -284,6 +285,10 @@ function createLink({ props, trigger, upload, watch }, prompts, results, page) {
     recover,
     // What a download must show, or null while masks are under way.
     whatIsShown: () => (isShown() ? page.saving() : null),
+    // The masks that a download waits for may have been given up.
+    wake: () => {
+      if (isReady && !opening?.isSent && !isWaiting && !isShown()) ask();
+    },
     isReady: () => isReady && !opening?.isSent,
     send: (request) => send("save_result", { saving: { ...request, token: ++counter, picture: picture.id } }),
     sendAgain: () => send("save_result"),

@@ -114,7 +114,8 @@ const page = {
   },
   addBox(a, b) {
     const box = boxBetween(a, b, view.photo);
-    if (box && !prompts.setBox(box)) page.tooManyObjects();
+    if (!box) return page.announce("The box is empty: its corners must differ both ways.");
+    if (!prompts.setBox(box)) page.tooManyObjects();
   },
   // A stroke round something is its box; any other one is points along it.
   addStroke(path, label) {
@@ -154,7 +155,8 @@ const page = {
     if (news) this.announce(news);
   },
   showPicture(photo, source, keepsPrompts) {
-    const work = keepsPrompts ? null : source.work ?? sharing.ownWork();
+    const now = keepsPrompts ? null : sharing.ownWork();
+    const work = now && source.work?.prompts === now.prompts ? source.work : now; // changed meanwhile
     if (!keepsPrompts) keyboard.forgetCorner();
     facts.encodeMs = null;
     parts.empty.hidden = true;
@@ -202,6 +204,7 @@ const page = {
     results.showData();
     link.publish();
     keeping.changed();
+    hint.show();
     this.announce(text);
   },
   // What the visitor has set, to be kept while the page is loaded again.
@@ -239,7 +242,7 @@ const everything = createEverything(parts, view, prompts, page, link);
 const hint = createHint(parts, view, prompts, page);
 const keyboard = attachKeyboard(parts, view, prompts, page);
 view.drawEverything = everything.draw;
-attachGestures(parts, view, prompts, page);
+const gestures = attachGestures(parts, view, prompts, page);
 attachFiles(parts, page);
 attachCamera(parts, page);
 
@@ -256,6 +259,7 @@ function showHistory() {
 
 // `what` is a sentence for the live region, "" during a drag, null for a new photo.
 function promptsChanged(what) {
+  if (what !== "") gestures.giveWay();
   showHistory();
   if (!page.isFull) page.unsay("limit");
   view.live.hover = null;

@@ -58,7 +58,7 @@ function createModelChoice(props, prompts, page, others) {
   // And again, without waiting for an answer: a download that stands still is no news.
   function lookAgain() {
     timer = setTimeout(lookAgain, LOOK_AGAIN_MS);
-    others().link.askModels();
+    if (navigator.onLine) others().link.askModels();
   }
 
   // Candidates of the model that answers instead are others than the link's.

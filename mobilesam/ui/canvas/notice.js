@@ -2,6 +2,7 @@
 
 function createNotice(parts) {
   const { notice } = parts;
+  let beneath = ""; // the sentence with the button back, while another one is in its place
 
   // Over the photo, or at the top of the screen where the photo's upper edge is out of sight.
   async function place() {
@@ -15,8 +16,13 @@ function createNotice(parts) {
   }
 
   // `kind` (open, ask, limit, save, share, link, aside, offline) says what it is about: an answer of
-  // another kind leaves it there. With "aside" stands a button back.
+  // another kind leaves it there. With "aside" stands a button back: it comes again when what was said
+  // after it goes.
   function say(text, kind = "") {
+    if (!text && beneath) return say(beneath, "aside");
+    const isOffer = notice.dataset.kind === "aside" && !notice.hidden;
+    if (kind === "aside") beneath = "";
+    else if (text && isOffer) beneath = parts.noticeText.textContent;
     const hadFocus = notice.contains(document.activeElement);
     parts.back.hidden = kind !== "aside";
     notice.hidden = !text;
@@ -36,6 +42,11 @@ function createNotice(parts) {
 
   return {
     say,
+    // All that was said has been about another photo.
+    hush() {
+      beneath = "";
+      say("");
+    },
     // A second sentence, after one about the photo or a link; the button back stays.
     sayToo(text, kind = "share") {
       const { hidden, dataset } = notice;

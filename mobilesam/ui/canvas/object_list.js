@@ -24,7 +24,6 @@ function createObjectList(parts, view, prompts, look, page) {
     name.lastChild.textContent = object.name;
     nameButton(rename, `Rename ${object.name}`);
     nameButton(hide, `${object.hidden ? "Show" : "Hide"} ${object.name}`);
-    hide.setAttribute("aria-pressed", String(object.hidden));
     hide.querySelector("path").setAttribute("d", ICONS[object.hidden ? "hidden" : "eye"]);
     nameButton(remove, `Delete ${object.name}`);
   }
@@ -85,6 +84,7 @@ function createObjectList(parts, view, prompts, look, page) {
       setDisabled(input, !object);
       if (pixelsOf(input, unit) !== pixels) input.value = String(sliderOf(pixels, unit));
       output.textContent = pixels ? `${pixels.toLocaleString("en-US")} px` : "off";
+      input.setAttribute("aria-valuetext", output.textContent);
     }
   }
 
@@ -158,6 +158,7 @@ function createObjectList(parts, view, prompts, look, page) {
   parts.opacity.addEventListener("input", () => {
     look.opacity = Number(parts.opacity.value) / 100;
     parts.opacityText.textContent = `${parts.opacity.value} %`;
+    parts.opacity.setAttribute("aria-valuetext", parts.opacityText.textContent);
     view.redraw("mask");
   });
   for (const [name, { input, unit }] of Object.entries(parts.refine)) {
@@ -166,6 +167,7 @@ function createObjectList(parts, view, prompts, look, page) {
       if (!isRefining) prompts.remember();
       isRefining = true;
       prompts.refine({ ...prompts.current.refine, [name]: pixelsOf(input, unit) });
+      showLook();
     });
     // A slider that ends where it began tells of no change.
     for (const end of ["change", "pointerup", "pointercancel", "keyup", "blur"]) input.addEventListener(end, endRefining);

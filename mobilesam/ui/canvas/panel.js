@@ -47,7 +47,9 @@ function createPanel(parts, view, prompts, page) {
       const text = `Remove box ${prompts.box.join(", ")}`;
       entries.push(make("li", {}, make("button", { type: "button", "data-point": "box" }, text)));
     }
+    const hadFocus = parts.list.contains(document.activeElement);
     parts.list.replaceChildren(...entries);
+    if (hadFocus) (parts.list.querySelector("button") ?? parts.stage).focus();
   }
 
   // Files are being made for these buttons; `text` says so, "" where none is.

@@ -19,7 +19,16 @@ function createResults(parts, view, prompts, page) {
   }
 
   // The candidates that are not on the screen are decoded when those that are have been painted.
+  // One that this browser has no memory for is missing until it is looked at again.
   async function complete(object) {
+    try {
+      await decodeAll(object);
+    } catch {
+      view.redraw("mask");
+    }
+  }
+
+  async function decodeAll(object) {
     for (const other of prompts.all) {
       const mask = prompts.maskOf(other);
       if (mask) mask.alpha ??= await decodeMask(mask.png);

@@ -18,7 +18,7 @@ function createSaving(page, link) {
     jobs.push({ button, request: null, isSent: false, readings: 0, left: null });
     show();
     go();
-    if (page.state !== "failed") return;
+    if (page.state !== "failed") return link.wake();
     page.unsay("ask"); // that it failed
     link.encode();
   }
@@ -87,7 +87,7 @@ function createSaving(page, link) {
 
   function notMade(some, { title, why }) {
     const names = some.map(({ button }) => button.textContent).join(" and ");
-    return `${names} of ${title} ${some.length > 1 ? "were" : "was"} not made: ${why}.`;
+    return `${names} of ${title} could not be made: ${why}.`;
   }
 
   // The page shows another photo or another model's masks. The file that the server has been asked

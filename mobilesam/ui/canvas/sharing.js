@@ -23,10 +23,13 @@ function createSharing(parts, view, prompts, page, examples) {
   }
 
   // The objects of the visitor's own photo, as a link, which outlives the page, and with every step;
-  // null where there are none that could be lost.
+  // null where there are none that could be lost. `prompts`: what tells whether they have changed since,
+  // though another model has forgotten what was chosen.
   function ownWork() {
     const isOwn = view.photo && !view.photo.isExample && prompts.hasAny;
-    return isOwn ? { hash: hash(), history: prompts.history() } : null;
+    if (!isOwn) return null;
+    const told = prompts.toWire().map(({ choices, ...rest }) => rest);
+    return { hash: hash(), history: prompts.history(), prompts: JSON.stringify(told) };
   }
 
   // The page's own address without what is this visitor's only: the theme, and the signature that
@@ -68,7 +71,7 @@ function createSharing(parts, view, prompts, page, examples) {
     } else if (isOpen(state)) {
       const { objects, active } = objectsFor({}, view.photo);
       prompts.reset(objects, active);
-      page.say("");
+      page.hush();
       page.setAside(work);
     } else {
       const [width, height] = state.size;

@@ -112,6 +112,7 @@ function createView(parts, prompts, look) {
     const shown = prompts.all.filter((object) => !object.hidden && prompts.maskOf(object)?.alpha);
     const others = shown.filter((object) => object !== prompts.current);
     if (others.length) context.drawImage(paintedOthers(others), 0, 0);
+    else underParts = []; // which hold decoded masks
     if (shown.length > others.length) paintObject(context, prompts.current);
   }
 

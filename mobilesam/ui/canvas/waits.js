@@ -6,16 +6,19 @@ const HEARING_MS = 3000; // so long without a word, then twice as long, and so o
 function createRetry(wait, limit, onGiveUp) {
   let timer = 0;
   let retries = 0;
+  function start(resend) {
+    clearTimeout(timer);
+    timer = setTimeout(() => {
+      if (!navigator.onLine) return start(resend); // events wait for the connection
+      retries += 1;
+      if (retries <= limit) return resend();
+      retries = 0;
+      onGiveUp();
+    }, wait * (retries + 1));
+  }
+
   return {
-    start(resend) {
-      clearTimeout(timer);
-      timer = setTimeout(() => {
-        retries += 1;
-        if (retries <= limit) return resend();
-        retries = 0;
-        onGiveUp();
-      }, wait * (retries + 1));
-    },
+    start,
     stop() {
       clearTimeout(timer);
       retries = 0;
