@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import socket
 import sys
 from importlib.util import find_spec
@@ -58,6 +59,7 @@ def main() -> None:
         raise SystemExit("app.py: --mcp needs the package mcp; install it: pip install '.[mcp]'")
     host = arguments.host or os.environ.get("GRADIO_SERVER_NAME", LOCALHOST)
     check_address(host, arguments.port)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends it as Ctrl+C does
     try:
         serve(arguments)
     except KeyboardInterrupt:
@@ -69,6 +71,7 @@ def serve(arguments: argparse.Namespace) -> None:
     """Build the page and serve it; what takes long to import is imported here."""
     from mobilesam.checkpoints import CheckpointError
     from mobilesam.ui import LAUNCH_OPTIONS, build_demo
+    from mobilesam.ui.page_files import sweep
     from mobilesam.ui.request_limit import bounded_requests
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
@@ -80,14 +83,17 @@ def serve(arguments: argparse.Namespace) -> None:
             fetch_official=not arguments.no_download,
             backend=arguments.backend,
         )
-        demo.launch(
-            server_name=arguments.host,
-            server_port=arguments.port,
-            share=arguments.share,
-            mcp_server=arguments.mcp or None,  # None: as Gradio's environment variable says
-            app_kwargs=bounded_requests(),
-            **LAUNCH_OPTIONS,
-        )
+        try:
+            demo.launch(
+                server_name=arguments.host,
+                server_port=arguments.port,
+                share=arguments.share,
+                mcp_server=arguments.mcp or None,  # None: as Gradio's environment variable says
+                app_kwargs=bounded_requests(),
+                **LAUNCH_OPTIONS,
+            )
+        finally:
+            sweep(demo, max_age_s=0)  # Gradio does not wait for it while a page is open
     except (CheckpointError, ValueError, OSError) as error:
         nothing_asked = isinstance(error, CheckpointError) and not (
             arguments.model or arguments.checkpoint

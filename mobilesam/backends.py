@@ -250,7 +250,7 @@ def build_elsewhere(checkpoint: Path) -> None:
     code = "import sys; from mobilesam import backends; backends._build_politely(sys.argv[1])"
     paths = (str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH"))
     done = subprocess.run(
-        [sys.executable, "-c", code, str(checkpoint)],
+        [sys.executable, "-P", "-c", code, str(checkpoint)],  # not from the current folder
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import io
 import json
 import os
 import time
@@ -315,6 +316,17 @@ def test_a_search_that_takes_too_long_is_ended(
     wanted = dict.fromkeys((*answers.SEARCH_OPTIONS, "model", "output"))
     with pytest.raises(ValueError, match=r"ended after 0 seconds.*the command line"):
         answers.everything(studio, photo, {**wanted, "fast": fast})
+
+
+def test_the_files_of_all_masks_can_be_unpacked_everywhere() -> None:
+    name = "is it a dog?: yes.jpg"
+    file_name, content = answers._file_of_all("zip", name, (4, 5), [])
+    assert file_name == "is it a dog__ yes-masks.zip"
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        parts = archive.namelist()
+        coco = json.loads(archive.read(parts[1]))
+    assert parts == ["is it a dog__ yes-indexed.png", "is it a dog__ yes-coco.json"]
+    assert coco["images"][0]["file_name"] == name  # by which its photo is found
 
 
 def test_agents_need_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

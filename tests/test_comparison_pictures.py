@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from mobilesam.comparison import Comparison, ModelRun, tables
-from mobilesam.comparison.figure import figure_png
+from mobilesam.comparison.figure import _prompts, figure_png
 from mobilesam.comparison.pictures import (
     BOTH_COLOR,
     CASING,
@@ -114,6 +115,21 @@ def test_pictures_are_of_one_size_and_large_photos_are_shrunk(made: Comparison) 
     assert is_near(pictures.difference[300, 500], SECOND_COLOR)
     with pytest.raises(ValueError, match="photo must be the one that was compared on"):
         draw(big, made)
+
+
+@pytest.mark.parametrize("size", [(5, 5000), (5000, 5), (100, 5000)])
+def test_prompts_stand_where_they_are_in_thin_photos_too(
+    made: Comparison, size: tuple[int, int]
+) -> None:
+    height, width = size
+    corner, box = np.array([[width, height]]), (0, 0, width, height)
+    thin = dataclasses.replace(made, size=size, points=corner, labels=np.array([1]), box=box)
+    rows, columns = (max(1, round(640 * side / 5000)) for side in size)
+    axes = Figure().subplots()
+    _prompts(axes, thin, (rows, columns))
+    point = axes.lines[0].get_xydata()[0]
+    np.testing.assert_allclose(point, (columns, rows))
+    np.testing.assert_allclose(axes.patches[0].get_bbox().bounds, (0, 0, columns, rows))
 
 
 def test_the_figure_is_a_png_whatever_models_are_called(

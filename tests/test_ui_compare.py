@@ -12,8 +12,10 @@ from types import SimpleNamespace
 import gradio as gr
 import pytest
 
+from mobilesam.checkpoints import CheckpointError
 from mobilesam.comparison import ComparisonCancelled, ComparisonError
 from mobilesam.registry import MODELS
+from mobilesam.ui.compare import jobs
 from mobilesam.ui.compare import models as compare_models
 from mobilesam.ui.compare import page as compare_page
 from mobilesam.ui.compare.jobs import CANCELLED, Desk, Job
@@ -21,6 +23,7 @@ from mobilesam.ui.compare.models import download_job, first_two, list_choices
 from mobilesam.ui.compare.tab import CompareTab
 from mobilesam.ui.compare.work import Subject
 from mobilesam.ui.sessions import Session
+from mobilesam.ui.trouble import UNUSABLE_WEIGHTS
 from tests.conftest import EMBEDDED_FILE
 from tests.ui_stubs import make_photo, make_studio, opened
 
@@ -206,6 +209,27 @@ def test_weights_that_arrive_can_be_compared_at_once(tab, tmp_path, monkeypatch)
     assert last[tab.missing]["visible"] is False
     assert last[tab.start]["interactive"] is True
     assert ("SAM ViT-B", "sam_vit_b") in last[tab.second]["choices"]
+
+
+def test_a_job_that_does_not_end_keeps_nobody_waiting(monkeypatch):
+    monkeypatch.setattr(jobs, "END_SECONDS", 0.1)
+    go_on = threading.Event()
+    job = Job(lambda _: go_on.wait(60))
+    threading.Timer(0.1, job.cancel).start()
+    started = time.monotonic()
+    assert list(job.follow()) == []
+    assert time.monotonic() - started < 5
+    assert job.trouble == CANCELLED
+    go_on.set()
+
+
+def test_where_weights_lie_is_not_told_to_visitors():
+    def work(_):
+        raise CheckpointError("/home/me/sam.pth is cut off or damaged. Remove it.")
+
+    job = Job(work)
+    list(job.follow())
+    assert job.trouble == UNUSABLE_WEIGHTS
 
 
 def test_a_download_can_be_cancelled(monkeypatch):

@@ -237,6 +237,15 @@ def test_a_photograph_that_cannot_be_encoded_stops_no_other(tmp_path, small_pred
     assert list(found) == ["cat.jpg", "dahlia.jpg"]
 
 
+def test_a_damaged_photograph_is_left_out(tmp_path, caplog):
+    shutil.copy(FOLDER / "cat.jpg", tmp_path)
+    (tmp_path / "bad.jpg").write_bytes((FOLDER / "cat.jpg").read_bytes()[:5000])
+    (tmp_path / "text.jpg").write_text("no picture")
+    assert list(find_examples(tmp_path)) == ["cat.jpg"]
+    for name in ("bad.jpg", "text.jpg"):
+        assert f"{name} is left out" in caplog.text
+
+
 def test_a_program_may_end_while_examples_are_encoded():
     """A thread of PyTorch's that is still at work when Python ends aborts the process."""
     code = """

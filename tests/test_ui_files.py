@@ -36,6 +36,13 @@ def test_files_for_the_page_have_a_folder_of_their_own(tmp_path):
     assert len(list((tmp_path / "cache").iterdir())) == 2
 
 
+def test_a_file_is_noted_before_it_is_written(tmp_path):
+    noted = []
+    store = store_in(tmp_path, lambda path: noted.append((path, Path(path).exists())))
+    file = store(b"data", "mask.png")
+    assert noted == [(file["path"], False)]
+
+
 def test_old_files_are_deleted_with_their_folders(tmp_path):
     store = store_in(tmp_path / "cache")
     paths = [Path(store(b"x", "photo.png")["path"]) for _ in range(3)]

@@ -56,7 +56,7 @@ def figure_png(photo: np.ndarray, comparison: Comparison, subject: str = "") -> 
     )
     titles = comparison.titles
     _picture(places["p"], pictures.photo, "Photo and prompts")
-    _prompts(places["p"], comparison, pictures.photo.shape[0] / comparison.size[0])
+    _prompts(places["p"], comparison, pictures.photo.shape[:2])
     _picture(places["f"], pictures.first, titles[0])
     _picture(places["s"], pictures.second, titles[1])
     _picture(places["d"], pictures.difference, f"Difference, IoU {comparison.iou:.3f}")
@@ -81,10 +81,11 @@ def _picture(axes: Axes, picture: np.ndarray, title: str) -> None:
     axes.set_axis_off()
 
 
-def _prompts(axes: Axes, comparison: Comparison, scale: float) -> None:
+def _prompts(axes: Axes, comparison: Comparison, shown: tuple[int, int]) -> None:
     """Draw the box and the points, + for those on the object and - for those beside it."""
+    scale = np.array(shown[::-1]) / comparison.size[::-1]  # of a thin photo its sides' differ
     if comparison.box is not None:
-        x0, y0, x1, y1 = (side * scale for side in comparison.box)
+        x0, y0, x1, y1 = np.tile(scale, 2) * comparison.box
         frame = Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=INCLUDE, linewidth=2)
         frame.set_path_effects([withStroke(linewidth=4, foreground="white")])
         axes.add_patch(frame)

@@ -98,7 +98,7 @@ def build_demo(
         studio = segment.Studio(
             shelf,
             budget,
-            store_in(canvas.GRADIO_CACHE),
+            store_in(canvas.GRADIO_CACHE, canvas.temp_files.add),
             discard,
             {name: example.path for name, example in examples.items()},
             ready,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import io
 import json
 import logging
@@ -64,13 +65,22 @@ def find_examples(folder: str | Path) -> dict[str, Example]:
     """Return the example photographs (`*.jpg`) of a folder by file name.
 
     Those of `prompts.json` come first, in its order; the others follow alphabetically. Prompts
-    that cannot be used are left out, and the log says so.
+    and photographs that cannot be used are left out, and the log says so.
     """
-    paths = {path.name: path for path in sorted(Path(folder).glob("*.jpg"))}
+    paths = {path.name: path for path in sorted(Path(folder).glob("*.jpg")) if _is_whole(path)}
     described = _read_prompts(Path(folder, PROMPTS_FILE)) if paths else {}
     order = [name for name in described if name in paths]
     order += [name for name in paths if name not in described]
     return {name: _example(paths[name], described.get(name)) for name in order}
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        _thumbnail(path)
+    except (OSError, ValueError) as error:
+        LOGGER.warning("The example %s is left out: %s", path, error)
+        return False
+    return True
 
 
 def _read_prompts(path: Path) -> dict[str, Any]:
@@ -145,6 +155,7 @@ def thumbnails(examples: Mapping[str, Example]) -> list[dict[str, Any]]:
     ]
 
 
+@functools.cache
 def _thumbnail(path: Path) -> str:
     with Image.open(path) as photo:
         photo.draft("RGB", (2 * THUMBNAIL_SIDE, 2 * THUMBNAIL_SIDE))

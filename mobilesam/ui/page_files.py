@@ -21,16 +21,24 @@ MAX_AGE_S = 3600.0
 SWEEP_EVERY_S = 600.0
 
 
-def store_in(folder: str | Path) -> Callable[[bytes, str], dict[str, Any]]:
+def store_in(
+    folder: str | Path, note: Callable[[str], object] = lambda path: None
+) -> Callable[[bytes, str], dict[str, Any]]:
     """Return the function by which handlers hand files to Gradio's web server.
 
     Each file gets a folder of its own, whose name cannot be guessed: the same picture opened by
     two visitors is two files, and either can be deleted.
+
+    Args:
+        folder: Where Gradio serves files from.
+        note: Called with each file's path. Gradio knows a file from when it is sent, and a visitor
+            who has left while it was made gets none.
     """
 
     def store(data: bytes, file_name: str) -> dict[str, Any]:
         path = Path(folder, secrets.token_hex(16), strip_invalid_filename_characters(file_name))
         path.parent.mkdir(parents=True)
+        note(str(path.resolve()))
         try:
             path.write_bytes(data)
         except OSError:  # the disk is full: nobody would ever delete what is there

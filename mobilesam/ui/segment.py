@@ -219,7 +219,7 @@ def _answer_object(
 
 
 def _drawn(wanted: PageObject, prediction: MaskPrediction, stability: list[float]) -> list[Props]:
-    """Return what the browser paints of each candidate, cleaned up as at the photo's own size."""
+    """Return what the browser paints of each candidate, cleaned up nearly as the file will be."""
     previews = prediction.preview(PREVIEW_SIDE)
     height, width = prediction.original_size
     across, down = width / previews.shape[2], height / previews.shape[1]

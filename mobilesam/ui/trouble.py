@@ -5,6 +5,7 @@ from __future__ import annotations
 from mobilesam.errors import is_disk_full, is_out_of_memory
 
 TROUBLE = "Something went wrong on the server; please try again."
+UNUSABLE_WEIGHTS = "This model's weights cannot be used on this server; choose another model."
 DISK_FULL = "The server's disk is full; please try again later."
 OUT_OF_MEMORY = (
     "The server has too little memory for this now; please try again in a moment, or with a "

@@ -12,6 +12,7 @@ import math
 import time
 import zipfile
 from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
@@ -25,7 +26,7 @@ from mobilesam.everything import (
 )
 from mobilesam.exporting import ObjectMask, coco_dataset, coco_picture, indexed_png
 from mobilesam.masks import mask_to_box
-from mobilesam.photo_exports import KINDS, export
+from mobilesam.photo_exports import KINDS, export, fit_for_files
 from mobilesam.predictor import MaskPrediction, Predictor
 from mobilesam.registry import MODELS, available
 from mobilesam.ui.api.schemas import (
@@ -263,7 +264,7 @@ def _found_mask(record: MaskRecord) -> FoundMask:
 def _file_of_all(
     kind: str, photo_name: str, size: tuple[int, int], objects: Sequence[ObjectMask]
 ) -> File:
-    stem = photo_name.rpartition(".")[0] or photo_name
+    stem = fit_for_files(PurePosixPath(photo_name).stem) or "photo"
     if kind == "zip":
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:

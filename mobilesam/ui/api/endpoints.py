@@ -37,7 +37,7 @@ from mobilesam.ui.api.schemas import (
 from mobilesam.ui.api.uploads import holds_file, uploaded_file
 from mobilesam.ui.messages import PromptError
 from mobilesam.ui.segment import Studio
-from mobilesam.ui.trouble import trouble
+from mobilesam.ui.trouble import UNUSABLE_WEIGHTS, trouble
 
 LOGGER = logging.getLogger(__name__)
 TOO_LARGE = "One of the numbers is too large; give a smaller one."
@@ -306,7 +306,10 @@ def _sentences() -> Iterator[None]:
         yield
     except FileNotFoundError:
         text = GONE
-    except (ValueError, TypeError, CheckpointError, ComparisonError) as error:
+    except CheckpointError as error:  # its text is for those who have a shell here
+        LOGGER.warning("%s", error)
+        text = UNUSABLE_WEIGHTS
+    except (ValueError, TypeError, ComparisonError) as error:
         text = sentence(error, PAGE_LENGTH)
     except OverflowError:
         text = TOO_LARGE

@@ -9,18 +9,20 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from mobilesam.checkpoints import CheckpointError
 from mobilesam.comparison import ComparisonCancelled, ComparisonError
 from mobilesam.errors import PAGE_LENGTH, sentence
-from mobilesam.ui.trouble import trouble
+from mobilesam.ui.trouble import UNUSABLE_WEIGHTS, trouble
 
 LOGGER = logging.getLogger(__name__)
 
 CANCELLED = "Cancelled."
 FOLLOW_SECONDS = 0.5  # between two updates of the page, at least
+END_SECONDS = 3.0  # that a cancelled job may take; a silent server would hold it up longer
 
 
 class Update(NamedTuple):
@@ -46,7 +48,7 @@ class Job:
         self.trouble = ""
 
     def cancel(self) -> None:
-        """Ask it to end; it does within a moment."""
+        """Ask it to end; who follows it waits ``END_SECONDS`` at most."""
         self._cancel.set()
 
     def is_cancelled(self) -> bool:
@@ -72,7 +74,18 @@ class Job:
             self.cancel()
 
     def _newest(self) -> Update | None:
-        update = self._updates.get()
+        """Return the last thing told; None at its end, or if it does not end though asked to."""
+        update, asked_at = None, 0.0
+        while update is None:
+            try:
+                update = self._updates.get(timeout=FOLLOW_SECONDS)
+                break
+            except queue.Empty:
+                if self.is_cancelled():
+                    asked_at = asked_at or time.monotonic()
+                    if time.monotonic() - asked_at > END_SECONDS:
+                        self.trouble = CANCELLED
+                        return None
         while update is not None and not self._updates.empty():
             update = self._updates.get()
         return update
@@ -84,7 +97,10 @@ class Job:
             self.trouble = CANCELLED
         except FileNotFoundError:
             self.trouble = "The photo is no longer on the server; please open it again."
-        except (ComparisonError, CheckpointError, ValueError, TypeError) as error:
+        except CheckpointError as error:  # its text is for those who have a shell here
+            LOGGER.warning("%s", error)
+            self.trouble = UNUSABLE_WEIGHTS
+        except (ComparisonError, ValueError, TypeError) as error:
             self.trouble = sentence(error, PAGE_LENGTH)
         except Exception as error:
             LOGGER.exception("A comparison failed")
