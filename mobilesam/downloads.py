@@ -28,6 +28,7 @@ from mobilesam.http_source import CutOffError, Source, SourceError, ask
 LOGGER = logging.getLogger(__name__)
 
 FREE_SPACE_MARGIN_BYTES = 16 * 1024 * 1024  # left to the machine when a download has ended
+WORTH_A_TRY_BYTES = 1_000_000  # a transfer that brought as many before it broke off goes on
 LOCK_POLL_SECONDS = 0.25  # how often a waiting process looks how far the other one has come
 FIRST_SHARE = 0.6  # of the time to find an answering server, for an address that is not the last
 
@@ -46,7 +47,8 @@ class TimeLimits:
     Attributes:
         open_seconds: Until some server has begun to answer, all addresses together.
         stall_seconds: Without a single byte, once a transfer runs.
-        resumes: How often a transfer that broke off is taken up again at one address.
+        resumes: How often a transfer that broke off is taken up again at one address, those that
+            brought a megabyte not counted.
     """
 
     open_seconds: float = 4.0
@@ -92,7 +94,7 @@ def fetch(
             _progress_or_bar(progress, target.name) as report,
             _locked(target, part, size_bytes or 0, report, limits) as deadline,
         ):
-            if not target.is_file():
+            if not _size_of(target):  # one that is empty is none
                 _Transfer(urls, part, sha256, size_bytes, report, limits, deadline).run()
                 os.replace(part, target)
     except OSError as error:
@@ -128,15 +130,18 @@ class _Transfer:
     def _from_address(self, url: str) -> None:
         restarted = False
         broken_off = CutOffError("broke the transfer off too often")
-        for _ in range(self.limits.resumes + 1):
+        left = self.limits.resumes
+        while left >= 0:
             offset = self._received_bytes()
             if offset != self.size_bytes:
                 try:
                     offset = self._receive(url, offset)
                 except CutOffError as error:
-                    if self._received_bytes() <= offset:
+                    gained = self._received_bytes() - offset
+                    if gained <= 0:
                         raise
                     broken_off = error
+                    left -= gained < WORTH_A_TRY_BYTES
                     continue
             digest = sha256_of(self.part)
             if digest == self.sha256:

@@ -91,7 +91,11 @@ def _build(folder: Path, build: Callable[[Path], None]) -> Path:
 
 
 def _delete_unused(exported: Path) -> None:
-    """Delete exports that were used last more than ``UNUSED_DAYS`` days ago."""
+    """Delete exports last used more than ``UNUSED_DAYS`` days ago, and what was never finished."""
+    for part in exported.glob("*.part"):  # also of versions that nobody will ask for again
+        with suppress(OSError):
+            if part.stat().st_mtime < time.time() - DAY_S:
+                shutil.rmtree(part)
     for sums in exported.glob(f"*/{SUMS_FILE}"):
         with suppress(OSError):  # another process was quicker
             if sums.stat().st_mtime < time.time() - UNUSED_DAYS * DAY_S:

@@ -25,6 +25,7 @@ NEEDS_PHOTO = ("cutout", "overlay", "zip")
 MAX_STEM_BYTES = 150  # file systems take 255, with the kind and the suffix
 KEPT_CONTROLS = "\u200c\u200d"  # join and part letters in some scripts
 UNFIT_FOR_FILES = re.compile(r'[<>:"/\\|?*]')  # on one system or another
+RESERVED_FOR_DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # Windows
 YOLO_NOTE = "# Put the photo into images/ beside labels/.\n"
 
 
@@ -121,8 +122,8 @@ class _Writer:
 
     @cached_property
     def name(self) -> str:
-        """The photo's file name, without folders."""
-        return one_line(PurePosixPath(self.photo_name.replace("\\", "/")).name) or "photo"
+        """The photo's file name as it is, without folders: by it programs find the photo."""
+        return _written(PurePosixPath(self.photo_name.replace("\\", "/")).name) or "photo"
 
     @cached_property
     def stem(self) -> str:
@@ -221,8 +222,14 @@ class _Writer:
 
 def fit_for_files(text: str) -> str:
     """Return text as part of a file's name that all file systems take; it may come out empty."""
-    text = UNFIT_FOR_FILES.sub("_", one_line(text)).strip(". ")
-    return text.encode()[:MAX_STEM_BYTES].decode(errors="ignore")
+    text = UNFIT_FOR_FILES.sub("_", _written(text)).strip(". ")
+    text = text.encode()[:MAX_STEM_BYTES].decode(errors="ignore")
+    return f"_{text}" if RESERVED_FOR_DEVICES.fullmatch(text) else text
+
+
+def _written(text: str) -> str:
+    """Return text without characters that cannot stand in a file's name or a line."""
+    return "".join(c for c in text if unicodedata.category(c) not in ("Cc", "Cs", "Zl", "Zp"))
 
 
 def _mask_png(item: PhotoObject) -> bytes:
@@ -230,8 +237,13 @@ def _mask_png(item: PhotoObject) -> bytes:
 
 
 def one_line(text: str) -> str:
-    """Return a name in one line, without what no file format may hold; it may come out empty."""
+    """Return a name in one line, without what is not seen of it; it may come out empty.
+
+    XML cannot hold the two characters that are none, U+FFFE and U+FFFF.
+    """
+    unseen = (c in "\ufffe\uffff" or unicodedata.category(c) in ("Cc", "Cf", "Cs") for c in text)
     kept = (
-        " " if unicodedata.category(c)[0] == "C" and c not in KEPT_CONTROLS else c for c in text
+        " " if is_unseen and c not in KEPT_CONTROLS else c
+        for c, is_unseen in zip(text, unseen, strict=True)
     )
     return " ".join("".join(kept).split())

@@ -19,6 +19,7 @@ Ring = np.ndarray  # (N, 2) float64 x, y; closed: the last corner is joined to t
 GRID = 5  # simplified corners lie on fifths of a pixel, as pycocotools rounds them
 TOLERANCE = 1.0  # px
 MIN_IOU = 0.995  # of a simplified part with its pixels
+MOST_NEAREST = 250  # rings of which the nearest are sought
 MIN_AREA = 400  # px: smaller parts keep every corner, where one pixel more would be felt
 
 
@@ -90,8 +91,9 @@ def simplify(part: Part, tolerance: float = TOLERANCE) -> Part:
 def join(rings: Sequence[Ring]) -> Ring:
     """Join rings into one, by bridges of no width between the corners that are nearest.
 
-    Each bridge is gone along forth and back. So filling the outcome gives what filling all rings
-    together by the even-odd rule does: holes stay holes, parts stay parts.
+    Of more than ``MOST_NEAREST`` each is joined to the one before it. Each bridge is gone along
+    forth and back. So filling the outcome gives what filling all rings together by the even-odd
+    rule does: holes stay holes, parts stay parts.
 
     Raises:
         ValueError: There is no ring.
@@ -111,17 +113,23 @@ def join(rings: Sequence[Ring]) -> Ring:
     nearest = np.zeros(len(corners), np.int64)  # the joined corner that is nearest, and how far
     distance = np.full(len(corners), np.inf)
     newest = 0
-    for _ in rings[1:]:
-        distance[ring_of == newest] = np.inf
-        ring_of[ring_of == newest] = -1
-        waiting = np.flatnonzero(ring_of >= 0)
+    for number in range(1, len(rings)):
         own = slice(starts[newest], starts[newest + 1])
-        apart, found = cKDTree(corners[own]).query(corners[waiting])
-        closer = apart < distance[waiting]
-        distance[waiting[closer]] = apart[closer]
-        nearest[waiting[closer]] = found[closer] + starts[newest]
-        there = int(distance.argmin())
-        here, newest = int(nearest[there]), int(ring_of[there])
+        tree = cKDTree(corners[own])
+        if len(rings) > MOST_NEAREST:  # one after the other: to look at all takes their square
+            newest = number
+            apart, found = tree.query(corners[starts[number] : starts[number + 1]])
+            closest = int(apart.argmin())
+            there, here = int(starts[number]) + closest, int(found[closest]) + own.start
+        else:
+            distance[own], ring_of[own] = np.inf, -1
+            waiting = np.flatnonzero(ring_of >= 0)
+            apart, found = tree.query(corners[waiting])
+            closer = apart < distance[waiting]
+            distance[waiting[closer]] = apart[closer]
+            nearest[waiting[closer]] = found[closer] + own.start
+            there = int(distance.argmin())
+            here, newest = int(nearest[there]), int(ring_of[there])
         before = there - 1 if there > starts[newest] else int(starts[newest + 1]) - 1
         back_there, back_here = len(place), len(place) + 1
         place += [there, here]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from http_server import Answer, FlakyServer, closed_port
 
-from mobilesam import http_source
+from mobilesam import downloads, http_source
 from mobilesam.downloads import DownloadError, TimeLimits
 from tests.transfers import (
     CONTENT,
@@ -123,6 +123,23 @@ def test_a_server_that_always_cuts_off_is_given_up(server: FlakyServer, tmp_path
         get(tmp_path / "model.pt", url)
     assert len(server.requests) == QUICK.resumes + 1
     assert nothing_under_the_name(tmp_path / "model.pt")
+
+
+def test_a_transfer_that_gets_on_each_time_is_not_given_up(
+    server: FlakyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(downloads, "WORTH_A_TRY_BYTES", 50_000)
+    url = server.serve("/model.pt", replace(GOOD, cut_after=60_000))
+    get(tmp_path / "model.pt", url)
+    assert only_the_file(tmp_path / "model.pt")
+    assert len(server.requests) > 2 * QUICK.resumes
+
+
+def test_a_file_that_is_empty_counts_for_none(server: FlakyServer, tmp_path: Path) -> None:
+    target = tmp_path / "model.pt"
+    target.touch()
+    get(target, server.serve("/model.pt", GOOD))
+    assert only_the_file(target)
 
 
 @pytest.mark.parametrize("left", [b"x" * 1000, b"x" * 600_000, b"x" * 600_001])

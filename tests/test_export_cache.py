@@ -63,6 +63,18 @@ def test_what_nobody_uses_any_more_is_deleted(checkpoint: Path) -> None:
     assert not paths["unused"].parent.exists()
 
 
+def test_what_a_killed_process_left_is_deleted_by_any_version(checkpoint: Path) -> None:
+    exported = export_cache.find_or_build(checkpoint, write_two_files).parent.parent
+    left, young = exported / "0123.4567.part", exported / "89ab.cdef.part"
+    for folder in (left, young):
+        folder.mkdir()
+    os.utime(left, (0, 0))
+    checkpoint.write_text("new")
+    export_cache.find_or_build(checkpoint, write_two_files)
+    assert not left.exists()
+    assert young.exists()
+
+
 @pytest.mark.parametrize("name", ["encoder.onnx", "encoder.onnx.data", "SHA256SUMS"])
 @pytest.mark.parametrize("damage", ["changed", "missing"])
 def test_a_damaged_export_is_made_again(

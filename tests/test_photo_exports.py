@@ -248,6 +248,10 @@ def test_a_feathered_edge_is_in_mask_cut_out_and_overlay() -> None:
         ("..", "photo"),
         ("", "photo"),
         ("\x00\n.jpg", "jpg"),
+        ("Bildschirmfoto  1.02.03\u202fPM.png", "Bildschirmfoto  1.02.03\u202fPM"),
+        ("\U0001fae8.jpg", "\U0001fae8"),  # younger than Python 3.11's table of characters
+        ("CON.jpg", "_CON"),
+        ("com1.tar.png", "_com1.tar"),
         ("ä" * 300 + ".jpg", "ä" * 75),
     ],
 )
@@ -264,6 +268,17 @@ def test_files_are_named_after_the_photo(name: str, stem: str) -> None:
     assert (
         export("yolo", name, mask.shape, [PhotoObject(mask)], 0, lambda: photo)[0] == f"{stem}.txt"
     )
+
+
+@pytest.mark.parametrize("name", ["a  b\u202fc.png", "\U0001fae8.jpg", "CON.jpg", "e\u0301.png"])
+def test_the_photo_is_named_as_it_is(name: str) -> None:
+    mask, photo = square()
+    files = {
+        kind: json.loads(export(kind, name, mask.shape, [PhotoObject(mask)], 0, lambda: photo)[1])
+        for kind in ("coco", "labelme")
+    }
+    assert files["coco"]["images"][0]["file_name"] == name
+    assert files["labelme"]["imagePath"] == name
 
 
 def test_objects_of_one_name_are_of_one_class_and_empty_ones_do_no_harm() -> None:

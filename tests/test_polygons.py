@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 from pycocotools import mask as coco
 from scipy import ndimage
 
-from mobilesam.polygons import MIN_AREA, Part, join, mask_to_parts
+from mobilesam.polygons import MIN_AREA, MOST_NEAREST, Part, join, mask_to_parts
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")  # pycocotools' own
 
@@ -188,6 +190,18 @@ def test_joined_rings_have_a_bridge_each_and_fill_as_before() -> None:
     assert len(path) == sum(map(len, rings)) + 2 * (len(rings) - 1)
     filled = coco.decode(coco.merge(coco.frPyObjects([path.ravel().tolist()], 90, 120)))
     np.testing.assert_array_equal(filled.astype(bool), nested())
+
+
+def test_the_many_rings_of_a_ragged_mask_are_joined_in_time() -> None:
+    mask = np.random.default_rng(0).random((120, 160)) > 0.5
+    rings = [ring for part in mask_to_parts(mask, tolerance=0) for ring in part.rings]
+    assert len(rings) > 4 * MOST_NEAREST
+    started = time.process_time()
+    path = join(rings)
+    assert time.process_time() - started < 5
+    assert len(path) == sum(map(len, rings)) + 2 * (len(rings) - 1)
+    filled = coco.decode(coco.merge(coco.frPyObjects([path.ravel().tolist()], *mask.shape)))
+    np.testing.assert_array_equal(filled.astype(bool), mask)
 
 
 def test_bridges_are_the_shortest_there_are() -> None:

@@ -125,7 +125,10 @@ class _Gathering:
         return prompt
 
     def add(self, path: Path, root: Path, prompt: ObjectPrompt | None) -> None:
+        """Take a picture; its result's name begins at ``root``, or it has none above the file."""
         key = os.path.abspath(path)
+        if not Path(key).is_relative_to(os.path.abspath(root)):
+            root = path.parent
         prompts = (prompt,) if prompt else ()
         known = self.found.get(key)
         if known is None:
@@ -144,8 +147,7 @@ class _Gathering:
             if wanted.name and not self.needs_prompts:
                 hint = "empty its cells of names, or use --name for all of them"
                 raise ValueError(f"{wanted.origin}: everything mode takes no names; {hint}.")
-            inside = Path(os.path.abspath(photo)).is_relative_to(os.path.abspath(table.parent))
-            self.add(photo, table.parent if inside else photo.parent, wanted)
+            self.add(photo, table.parent, wanted)
         if not rows:
             raise ValueError(f"{table} names no picture; give it a row for each object.")
 

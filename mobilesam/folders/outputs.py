@@ -121,7 +121,7 @@ class Output:
         if self.format == "yolo":
             return exporting.yolo_seg(objects, self.classes, self.tolerance).encode()
         if self.format == "labelme":
-            source = relative_path(job.picture.path, self.path(job).parent)
+            source = relative_path(_real(job.picture.path), _real(self.path(job)).parent)
             found = exporting.labelme(objects, source, (height, width), self.tolerance)
             return json.dumps(found, indent=1).encode()
         picture = exporting.coco_picture(
@@ -162,6 +162,7 @@ class Output:
 
         Raises:
             OSError: It could not be written.
+            ValueError: A picture's part cannot be read.
         """
         path = self.whole_path
         if path is None:
@@ -176,13 +177,23 @@ class Output:
 
         def pictures() -> Iterator[dict[str, Any]]:
             for job in finished:
-                picture = json.loads(self.path(job).read_bytes())
-                yield picture | {"file_name": job.shown}
+                part = self.path(job)
+                try:
+                    picture = json.loads(part.read_bytes()) | {"file_name": job.shown}
+                except (OSError, ValueError, TypeError) as error:
+                    hint = "delete it and give the same command again: it is made anew"
+                    raise ValueError(f"{part} is damaged or cannot be read; {hint}.") from error
+                yield picture
 
         with opened_atomically(path, self.state_folder) as file:
             for piece in coco_json(pictures, self.classes):
                 file.write(piece.encode())
         return path
+
+
+def _real(path: Path) -> Path:
+    """Return a path whose folders are no links: `..` leads from a link to another place."""
+    return path.parent.resolve() / path.name
 
 
 def relative_path(path: Path, folder: Path) -> str:

@@ -156,7 +156,7 @@ def _write_whole(
     """Write what a format has one of for all pictures; returns what it holds, and the status."""
     try:
         whole = output.write_whole(jobs)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         progress.say(sentence(error))
         return None, SOME_FAILED
     return whole, SOME_FAILED if progress.failures else OK

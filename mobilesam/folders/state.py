@@ -263,8 +263,13 @@ def _folders_of(result: str) -> set[str]:
 
 def _earlier(key: str, entry: Mapping[str, Any], output: Output) -> Picture:
     """Return a picture of an earlier run, as far as it is known."""
-    path = output.folder / key
-    return Picture(path, output.folder / entry["root"] if "root" in entry else path.parent)
+
+    def named(relative: str) -> Path:
+        """As it was named: seen from the folder, which may be a link."""
+        return Path(os.path.normpath(os.path.join(os.path.abspath(output.folder), relative)))
+
+    path = named(key)
+    return Picture(path, named(entry["root"]) if "root" in entry else path.parent)
 
 
 def _common_root(pictures: Sequence[Picture]) -> Path | None:

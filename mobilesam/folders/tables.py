@@ -65,7 +65,7 @@ def read_table(path: Path) -> Iterator[tuple[Path, ObjectPrompt]]:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not text in UTF-8; save it as CSV in UTF-8.") from error
-    first, _, _ = text.partition("\n")
+    first = next((line for line in text.splitlines() if line.strip()), "")
     rows = csv.reader(io.StringIO(text), delimiter=max(DELIMITERS, key=first.count), strict=True)
     columns: list[str] = []
     try:

@@ -100,6 +100,14 @@ def test_patterns_are_understood_quoted_too() -> None:
     assert names(found("photos/*.png", skip=Path("photos"))) == ["photos/a.png"]
 
 
+def test_a_pattern_that_leads_out_of_its_folder_names_no_result_elsewhere(folder: Path) -> None:
+    other = folder.parent / "other"
+    other.mkdir()
+    (other / "c.png").touch()
+    (picture,) = found("photos/*/../../other/*.png").pictures
+    assert picture.root.resolve() == other
+
+
 def test_a_file_whose_name_looks_like_a_pattern_is_that_file(folder: Path) -> None:
     (folder / "dog[1].png").touch()
     assert not is_several("photos/dog[1].png")
@@ -218,6 +226,12 @@ def test_rows_of_one_path_are_objects_of_one_picture(folder: Path) -> None:
     assert [prompt.origin[-6:] for prompt in first.prompts] == ["line 2", "line 4"]
     assert [prompt.points for prompt in second.prompts] == [((3, 4),)]
     assert first.root == folder.parent
+
+
+def test_blank_lines_before_a_tables_head_are_skipped(folder: Path) -> None:
+    path = table(folder, "\n  \npath;x;y\na.png;3;4\n")
+    (picture,) = found(str(path)).pictures
+    assert picture.prompts[0].points == ((3, 4),)
 
 
 def test_paths_are_seen_from_the_table_and_rows_without_prompt_get_that_of_the_command(

@@ -162,6 +162,37 @@ def test_the_list_for_all_goes_with_results_of_another_format(
     assert results(tmp_path / "out").keys() == {"a.json", "ü b.json"}
 
 
+@pytest.mark.parametrize("content", ["", "[]", "{"])
+def test_a_damaged_part_of_a_data_set_is_named(
+    segment: Segment, photos: Path, tmp_path: Path, content: str
+) -> None:
+    words = (photos, *BOX, "--format", "coco")
+    segment(*words)
+    part = next((tmp_path / "out" / ".mobilesam" / "coco").rglob("*.json"))
+    part.write_text(content)
+    status, report, stderr = segment(*words)
+    assert (status, report["failed"]) == (1, 0)
+    assert f"{part} is damaged or cannot be read; delete it" in stderr
+    part.unlink()
+    assert segment(*words)[0] == 0
+
+
+def test_results_in_a_folder_that_is_a_link_find_their_photos(
+    segment: Segment, photos: Path, tmp_path: Path
+) -> None:
+    real = tmp_path / "disk" / "deep" / "results"
+    real.mkdir(parents=True)
+    (tmp_path / "out").symlink_to(real)
+    segment(photos, *BOX, "--format", "labelme")
+    written = list(real.glob("*.json"))
+    for path in written:
+        assert (path.parent / json.loads(path.read_text())["imagePath"]).is_file()
+    assert written
+    segment(photos / "a.jpg", *BOX, "--format", "coco", "--overwrite")
+    _, _, stderr = segment(photos / "ü b.png", *BOX, "--format", "coco")
+    assert "cannot be found" not in stderr
+
+
 def test_photos_that_are_gone_from_a_data_set_are_told(segment: Segment, photos: Path) -> None:
     segment(photos, *BOX, "--format", "coco")
     (photos / "a.jpg").unlink()
