@@ -16,11 +16,11 @@ from mobilesam.everything import EverythingCancelled, EverythingOptions, MaskRec
 from mobilesam.full_size import FullSize, Region
 from mobilesam.masks import mask_to_box, remove_small_regions
 from mobilesam.modeling.image_encoder import EMBED_STRIDE
-from mobilesam.modeling.many_prompts import PROMPTS_AT_A_TIME, ManyPrompts
+from mobilesam.modeling.many_prompts import PROMPTS_AT_A_TIME, prompts_of
 from mobilesam.modeling.prompt_encoder import FOREGROUND_LABEL, PADDING_LABEL
 from mobilesam.nms import box_iou, nms
 from mobilesam.point_grids import Box, crop_boxes
-from mobilesam.predictor import ImageEmbedding, Predictor
+from mobilesam.predictor import ImageEmbedding, Predictor, embedding_for
 from mobilesam.transforms import LOW_RES_STRIDE, read_image, to_input_frame
 
 Size = tuple[int, int]
@@ -96,7 +96,7 @@ class CropSearch:
     ) -> None:
         self.embedding, self.box, self.size, self.options = embedding, box, size, options
         self.model = predictor.model
-        self._many = ManyPrompts(self.model, embedding.features)
+        self._many: Any = prompts_of(self.model, embedding_for(self.model, embedding).features)
         self._full_size = self.reduction(embedding.original_size)
 
     def reduction(self, size: Size) -> FullSize:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -244,7 +245,9 @@ class Predictor:
         self.check_embedding(embedding)
         coords, labels = coords.to(model.device), labels.to(model.device)
         mask = _check_mask_input(mask_input, embedding, model.device)
-        if mask is None and len(coords) >= MANY_PROMPTS:
+        embedding = embedding_for(model, embedding)
+        is_plain = model.mask_decoder.transformer.is_plain
+        if mask is None and len(coords) >= MANY_PROMPTS and is_plain:
             many = ManyPrompts(model, embedding.features)
             wanted = torch.arange(4, device=model.device)[outputs]
             low_res, iou = many.decode(coords, labels, wanted)
@@ -264,6 +267,18 @@ class Predictor:
             mask_threshold=model.mask_threshold,
             ambiguous=ambiguous,
         )
+
+
+def embedding_for(model: Sam, embedding: ImageEmbedding) -> ImageEmbedding:
+    """Return an embedding as a model can use it that computes on another device, or in half.
+
+    One that autocast made in half precision stays so.
+    """
+    like, features = next(model.mask_decoder.parameters()), embedding.features
+    suits = features.dtype == like.dtype or like.dtype == torch.float32
+    if features.device == like.device and suits:
+        return embedding
+    return replace(embedding, features=features.to(like), projections=None)
 
 
 def known_projections(model: Sam, embedding: ImageEmbedding) -> ImageProjections | None:

@@ -316,3 +316,24 @@ def test_a_click_on_the_cat_finds_a_mask_worth_showing(embedded: Predictor) -> N
     best = result.mask(result.best)
     assert best[int(click[1]), int(click[0])]
     assert 0.05 < best.mean() < 0.95
+
+
+def test_a_copy_in_half_precision_answers_for_the_same_embedding(
+    small_predictor: Predictor, noise_photo: np.ndarray
+) -> None:
+    embedding = small_predictor.encode(noise_photo)
+    half = Predictor(copy.deepcopy(small_predictor.model).to(torch.bfloat16))
+    boxes = np.array([(10 + 8 * k, 10, 60 + 8 * k, 70) for k in range(8)])
+    for wanted in ({"points": [(80, 40)]}, {"boxes": boxes[:2]}, {"boxes": boxes}):
+        prediction = half.predict(embedding, **wanted)
+        assert np.isfinite(prediction.low_res_logits).all()
+
+
+def test_points_may_be_tensors_that_are_trained(
+    small_predictor: Predictor, noise_photo: np.ndarray
+) -> None:
+    embedding = small_predictor.encode(noise_photo)
+    point = torch.tensor([80.0, 40.0], requires_grad=True)
+    expected = small_predictor.predict(embedding, points=[(80, 40)])
+    given = small_predictor.predict(embedding, points=[point])
+    np.testing.assert_array_equal(given.low_res_logits, expected.low_res_logits)

@@ -281,7 +281,7 @@ def join_prompts(
         corner_labels = kinds.new_tensor(BOX_CORNER_LABELS).expand(batch, 2)
         coords = torch.cat([coords, _in_full(boxes, device).reshape(batch, 2, 2)], dim=1)
         kinds = torch.cat([kinds, corner_labels], dim=1)
-    check_finite(coords, "Points and boxes")
+    check_finite(coords.float(), "Points and boxes")  # as they are decoded
     if masks is not None:
         check_finite(masks, "masks")
     return coords, kinds

@@ -263,9 +263,10 @@ class Sam(Shareable):
             self._check_image(image)
             original_size = check_size(record["original_size"], "original_size")
             masks = record.get("mask_inputs")
+            points = record.get("point_coords")
             coords, labels = join_prompts(
-                record.get("point_coords"),
-                record.get("point_labels"),
+                points,
+                None if points is None else record.get("point_labels"),
                 record.get("boxes"),
                 masks,
                 self.device,

@@ -165,6 +165,20 @@ class TwoWayTransformer(nn.Module):
         self.final_attn_token_to_image = Attention(embed_dim, num_heads, downsample_rate=2)
         self.norm_final_attn = nn.LayerNorm(embed_dim)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether all projections do no more than their weights say.
+
+        Not with adapters such as LoRA, hooks or quantised layers in their places: only as modules
+        do these what they are there for, and what folds weights would pass them by.
+        """
+        return all(
+            type(layer) is nn.Linear and not layer._forward_hooks and not layer._forward_pre_hooks
+            for attention in self.modules()
+            if isinstance(attention, Attention)
+            for layer in (attention.q_proj, attention.k_proj, attention.v_proj, attention.out_proj)
+        )
+
     def forward(
         self,
         tokens: torch.Tensor,
@@ -184,7 +198,7 @@ class TwoWayTransformer(nn.Module):
             (B, N, C) tokens and (B, h * w, C) image cells.
         """
         token_pe = tokens
-        folds = _folding_pays(tokens, image)
+        folds = _folding_pays(tokens, image) and self.is_plain
         for layer in self.layers:
             known = projections if layer.first else None
             tokens, image = layer(tokens, token_pe, image, image_pe, known, folds)
