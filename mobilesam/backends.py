@@ -126,6 +126,13 @@ class ExportedEncoder(nn.Module):
         features = [self._run(pictures[i : i + 1]) for i in range(len(pictures))]
         return torch.from_numpy(np.concatenate(features))
 
+    def _save_to_state_dict(self, *_: Any) -> None:
+        """Refuse: a state dict without it would be saved without a word."""
+        raise RuntimeError(
+            f"This image encoder is an export for {TITLES[self.backend]}, and its weights are not "
+            "here; load the model with backend='torch' to save it."
+        )
+
     def extra_repr(self) -> str:
         """Return what ``print`` shows in brackets."""
         return f"{TITLES[self.backend]}, {self.path}"

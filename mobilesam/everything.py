@@ -147,12 +147,12 @@ class EverythingOptions:
                 f"layer of crops; got {type(given).__name__}."
             )
         grids = [_check_grid(grid) for grid in given]
-        if len(grids) != self.crop_n_layers + 1:
+        if len(grids) <= self.crop_n_layers:
             raise ValueError(
                 "point_grids must hold one grid for the whole picture and one for each of the "
                 f"{self.crop_n_layers} crop_n_layers; got {len(grids)}."
             )
-        return grids
+        return grids[: self.crop_n_layers + 1]
 
 
 @dataclass(frozen=True, eq=False)

@@ -83,6 +83,7 @@ def remove_small_regions(
     x0, y0, x1, y1 = (int(side) for side in mask_to_box(mask))
     if not x1:
         return mask, False
+    mask = mask.astype(bool, copy=False)
     height, width = mask.shape
     if kind == "holes":  # with so much of the ground around that what goes on outside is not small
         enough = min(min_area, mask.size)

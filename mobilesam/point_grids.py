@@ -14,7 +14,7 @@ STEPS = (4, 2, 1)  # of the grid, from coarse to fine
 
 def point_grid(points_per_side: int) -> np.ndarray:
     """Return (n * n, 2) x, y from 0 to 1, row after row: the middles of n x n equal cells."""
-    middles = (np.arange(points_per_side) + 0.5) / points_per_side
+    middles = np.linspace(0.5 / points_per_side, 1 - 0.5 / points_per_side, points_per_side)
     x, y = np.meshgrid(middles, middles)
     return np.stack([x, y], axis=-1).reshape(-1, 2)
 

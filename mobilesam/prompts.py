@@ -97,6 +97,8 @@ def as_numbers(values: Numbers, name: str, dtype_kinds: str = "iuf") -> np.ndarr
     if isinstance(values, torch.Tensor):
         values = values.detach().cpu()
         values = (values.double() if values.is_floating_point() else values).numpy()
+    elif isinstance(values, list | tuple):
+        values = [one.detach().cpu() if isinstance(one, torch.Tensor) else one for one in values]
     try:
         array = np.asarray(values)
     except ValueError as error:

@@ -135,7 +135,7 @@ class SamPredictor:
     """
 
     def __init__(self, sam_model: Sam) -> None:
-        self._predictor = Predictor(sam_model)
+        Predictor(sam_model)  # refuses what is no model
         self.model = sam_model
         self.transform = ResizeLongestSide(sam_model.image_size)
         self.reset_image()
@@ -145,6 +145,10 @@ class SamPredictor:
         """Where the model computes."""
         return self.model.device
 
+    @property
+    def _predictor(self) -> Predictor:
+        return Predictor(self.model)  # which may have been assigned
+
     def set_image(self, image: np.ndarray, image_format: Literal["RGB", "BGR"] = "RGB") -> None:
         """Encode a picture.
 
@@ -153,7 +157,8 @@ class SamPredictor:
             image_format: Order of its channels.
 
         Raises:
-            TypeError, ValueError: If it is not that.
+            TypeError, ValueError: If it is no picture that can be read. In RGB a PIL image or a
+                path may stand for the array.
         """
         if image_format not in ("RGB", "BGR"):
             raise ValueError(f"image_format must be 'RGB' or 'BGR'; got {image_format!r}.")
@@ -244,9 +249,9 @@ class SamPredictor:
             points, labels = torch.from_numpy(in_frame)[None], torch.from_numpy(kinds)[None]
         if box is not None:
             xyxy = as_numbers(box, "box")
-            if xyxy.shape not in ((4,), (1, 4)):
+            if xyxy.size != 4:
                 raise ValueError(f"box must have shape (4,) or (1, 4); got {xyxy.shape}.")
-            in_frame = self.transform.apply_boxes(xyxy, embedding.original_size)
+            in_frame = self.transform.apply_boxes(xyxy.reshape(1, 4), embedding.original_size)
             boxes = torch.from_numpy(in_frame)
         coords, all_labels = join_prompts(points, labels, boxes, None, self.device)
         outputs = MULTI if multimask_output else SINGLE

@@ -65,7 +65,7 @@ class SAM:
         stem = name.removesuffix(".pt").removesuffix(".pth")
         stem = ALIASES.get(stem, stem)
         known = stem in MODELS and not os.path.isfile(name)
-        self._source = stem if known else model
+        self._source = stem if known else os.path.abspath(os.path.expanduser(name))
         self.to(device)
 
     def to(self, device: str | torch.device | None) -> Self:
@@ -156,7 +156,7 @@ class SAM:
             masks, boxes = self._prompted(embedding, calls)
         decode_ms = (time.perf_counter() - start) * 1000
         path = str(source) if isinstance(source, str | Path) else None
-        speed = {"encode": embedding.encode_ms, "decode": decode_ms}
+        speed = {"preprocess": 0.0, "inference": embedding.encode_ms, "postprocess": decode_ms}
         return [Results(photo, path, masks, boxes, speed)]
 
     def _prompted(self, embedding: ImageEmbedding, calls: list[dict]) -> tuple[Masks, Boxes]:

@@ -320,5 +320,5 @@ def _numbers(index: Index, count: int) -> list[int]:
     if isinstance(index, torch.Tensor):
         index = index.cpu().numpy()
     if isinstance(index, list | tuple):
-        index = np.array(index, bool if index and isinstance(index[0], bool) else int)
+        index = np.array([np.asarray(one) for one in index]) if index else np.empty(0, int)
     return np.atleast_1d(np.arange(count)[index]).tolist()

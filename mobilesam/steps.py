@@ -78,8 +78,9 @@ def predict_steps(
         logits = memory[(*keys[index], choice)] = logits.copy()  # else it holds all candidates
     prediction = _decode(predictor, embedding, prompts, counts[-1], logits)
     key = keys[-1]
-    memory[(*key, None)] = prediction.low_res_logits[prediction.best]
-    for candidate, low_res in enumerate(prediction.low_res_logits):
+    kept = prediction.low_res_logits.copy()  # the caller may write to his
+    memory[(*key, None)] = kept[prediction.best]
+    for candidate, low_res in enumerate(kept):
         memory[(*key, candidate)] = low_res
     return prediction
 

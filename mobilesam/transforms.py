@@ -16,7 +16,7 @@ from torch.nn import functional as F
 MAX_IMAGE_PIXELS = 50_000_000  # of a file: a 12 MP phone photo four times over
 MAX_SIDE = 65_535  # pixels of a file: JPEG's own bound
 MAX_SCANS = 100  # of a JPEG: cameras and programs make 1 to 12, and each takes its time
-JPEG_MARKER = re.compile(rb"\xff([\x02-\xcf\xd9-\xfe])")  # but those without a length, and the end
+JPEG_MARKER = re.compile(rb"\xff([\xc0-\xcf\xd9-\xfe])")  # those with a length, and the end
 END_OF_IMAGE, START_OF_SCAN = b"\xd9", b"\xda"
 MAX_16_BIT = 65535.0
 SENSOR_MAXIMA = (255.0, 1023.0, 4095.0, 16383.0, MAX_16_BIT)  # 8, 10, 12, 14 and 16 bits
@@ -201,6 +201,9 @@ def _to_8_bit(image: Image.Image, name: str) -> Image.Image:
     for start in range(0, len(values), ROWS_AT_A_TIME):
         rows = slice(start, start + ROWS_AT_A_TIME)
         out[rows] = np.clip((values[rows].astype(np.float64) - low) * scale + 0.5, 0, 255)
+    clear = image.info.get("transparency")
+    if isinstance(clear, int):
+        out[values == clear] = 255  # white, as below all that is clear
     return Image.fromarray(out)
 
 

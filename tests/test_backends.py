@@ -122,6 +122,8 @@ def test_copies_compute_the_same_and_are_free(accelerated: Sam) -> None:
         assert twin.pixel_mean.dtype == torch.float32
         with pytest.raises(RuntimeError, match="takes no other weights"):
             twin.load_state_dict(load_model("embedded").state_dict())
+        with pytest.raises(RuntimeError, match="its weights are not here; load the model with ba"):
+            twin.state_dict()  # which would lack the encoder without a word
 
 
 def test_a_copy_whose_file_is_gone_says_so(accelerated: Sam, tmp_path: Path) -> None:

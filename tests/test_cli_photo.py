@@ -85,6 +85,11 @@ def test_every_kind_of_file(segment: Callable[..., tuple[dict, Path]]) -> None:
     labelme = json.loads(out.read_text())
     assert (out.parent / labelme["imagePath"]).resolve() == PHOTO
     assert {shape["label"] for shape in labelme["shapes"]} == {"raccoon"}
+    deep = out.parent / "some" / "where"
+    deep.mkdir(parents=True)
+    (out.parent / "link").symlink_to(deep)
+    _, out = segment("link/raccoon.json", *named, "--kind", "labelme")
+    assert (deep / json.loads(out.read_text())["imagePath"]).resolve() == PHOTO
     _, out = segment("x.txt", *named)
     assert out.read_text().startswith("0 0.")
     _, out = segment("x.SVG", *named)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mobilesam import EverythingOptions, Predictor, SamAutomaticMaskGenerator, generate
+from mobilesam.modeling import Sam
 from mobilesam.point_grids import coarse_to_fine, crop_boxes, point_grid
 
 SAMS_ARGUMENTS = {
@@ -147,3 +148,12 @@ def test_a_model_is_no_predictor_and_the_other_way_round(small_predictor: Predic
         generate(small_predictor.model, np.zeros((8, 8, 3), np.uint8))
     with pytest.raises(TypeError, match="Expected a model, as load_model"):
         EverythingOptions.for_model(small_predictor)
+
+
+def test_crops_may_be_left_out_of_what_was_made_with_them(
+    small_model: Sam, noise_photo: np.ndarray
+) -> None:
+    generator = SamAutomaticMaskGenerator(small_model, points_per_side=2, crop_n_layers=1)
+    generator.crop_n_layers = 0
+    generator.generate(noise_photo)
+    assert len(EverythingOptions(None, point_grids=[point_grid(2)] * 3).grids()) == 1

@@ -111,3 +111,10 @@ def test_working_in_a_window_is_exact() -> None:
             if kind == "islands" and len(small) == count:
                 small.remove(1 + int(areas[1:].argmax()))
             np.testing.assert_array_equal(result, mask ^ np.isin(parts, small))
+
+
+def test_small_regions_of_masks_of_numbers_are_found_too() -> None:
+    mask = np.ones((20, 20), np.uint8)
+    mask[9:11, 9:11] = 0
+    filled, changed = remove_small_regions(mask, 10, "holes")
+    assert changed and filled.all()

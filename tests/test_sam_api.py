@@ -366,6 +366,37 @@ def test_what_is_no_model_is_refused(make: type, small_predictor: Predictor) -> 
             make(other)
 
 
+def test_another_model_may_be_assigned(small_model: Sam, noise_photo: np.ndarray) -> None:
+    predictor = SamPredictor(copy.deepcopy(small_model))
+    predictor.set_image(noise_photo)
+    other = copy.deepcopy(predictor.model)
+    for parameter in other.mask_decoder.parameters():
+        parameter.data.zero_()
+    predictor.model = other
+    _, scores, _ = predictor.predict(np.array([[80, 40]]), np.array([1]))
+    assert scores.tolist() == [0, 0, 0]
+
+
+def test_a_box_may_have_any_shape_of_four_numbers(predictor: SamPredictor) -> None:
+    expected, _, _ = predictor.predict(box=np.array([10, 10, 60, 60]))
+    for shape in ((1, 4), (2, 2), (1, 1, 4)):
+        masks, _, _ = predictor.predict(box=np.array([10, 10, 60, 60]).reshape(shape))
+        np.testing.assert_array_equal(masks, expected)
+
+
+def test_labels_without_points_do_not_count(small_model: Sam) -> None:
+    image = torch.zeros(3, 72, 128)
+    record = {"image": image, "original_size": (90, 160), "boxes": torch.tensor([[5, 5, 60, 60.0]])}
+    (plain,) = small_model([record], multimask_output=True)
+    (labelled,) = small_model([record | {"point_labels": torch.ones(1, 1)}], multimask_output=True)
+    torch.testing.assert_close(labelled["masks"], plain["masks"])
+
+
+def test_numbers_that_float32_cannot_hold_are_refused(predictor: SamPredictor) -> None:
+    with pytest.raises(ValueError, match="Points and boxes must be finite"):
+        predictor.predict(np.array([[1e39, 3]]), np.array([1]))
+
+
 def test_labels_must_be_as_many_as_points(predictor: SamPredictor) -> None:
     wanted = r"point_labels must have shape \(1,\), one for each of point_coords; got \(2,\)"
     with pytest.raises(ValueError, match=wanted):

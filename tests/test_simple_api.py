@@ -79,7 +79,7 @@ def test_the_photo_of_a_result_is_ones_own(simple: SAM, noise_photo: np.ndarray)
         ("sam_b.pt", "sam_vit_b"),
         ("sam_l", "sam_vit_l"),
         ("embedded", "embedded"),
-        ("other.pt", "other.pt"),
+        ("other.pt", str(Path("other.pt").absolute())),  # also after the folder was changed
     ],
 )
 def test_names_known_from_ultralytics(
@@ -91,6 +91,17 @@ def test_names_known_from_ultralytics(
     assert names == [loaded]
 
 
+def test_results_are_chosen_by_flags_of_any_kind(simple: SAM) -> None:
+    photo, _ = disk_photo(90, 160, (80, 45), 30)
+    boxes = [[10, 10, 60, 60], [50, 20, 110, 80], [90, 5, 150, 60]]
+    (result,) = simple(photo, bboxes=boxes)
+    conf = result.boxes.conf
+    for flags in (conf > -1, [c > -1 for c in conf], [c > -1 for c in conf.numpy()], [True] * 3):
+        assert result[flags].boxes.cls.tolist() == [0, 1, 2]
+    assert result[[np.int64(2), np.int64(0)]].boxes.cls.tolist() == [2, 0]
+    assert len(result[[]]) == 0
+
+
 def test_a_result_can_be_shown_and_saved(simple: SAM, tmp_path: Path) -> None:
     photo, _ = disk_photo(90, 160, (80, 45), 30)
     path = tmp_path / "photo.png"
@@ -98,7 +109,7 @@ def test_a_result_can_be_shown_and_saved(simple: SAM, tmp_path: Path) -> None:
     (result,) = simple(path, points=[80, 45])
     assert result.path == str(path)
     assert result.orig_shape == (90, 160)
-    assert set(result.speed) == {"encode", "decode"}
+    assert set(result.speed) == {"preprocess", "inference", "postprocess"}
     plotted = result.plot()
     assert plotted.shape == photo.shape
     assert (plotted != photo).any()

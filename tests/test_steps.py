@@ -123,6 +123,18 @@ def test_a_further_click_costs_one_decode(
     assert counting.decodes == 9
 
 
+def test_what_a_caller_does_to_his_masks_does_not_reach_the_next_click(
+    small_predictor: Predictor, noise_photo: np.ndarray
+) -> None:
+    embedding, known = small_predictor.encode(noise_photo), {}
+    points = [(80, 40), (30, 60)]
+    expected = predict_steps(small_predictor, embedding, points)
+    first = predict_steps(small_predictor, embedding, points[:1], known=known)
+    first.low_res_logits[:] = -20
+    again = predict_steps(small_predictor, embedding, points, known=known)
+    np.testing.assert_array_equal(again.low_res_logits, expected.low_res_logits)
+
+
 @pytest.mark.parametrize(
     ("prompt", "settings", "expected"),
     [

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,6 +19,7 @@ from mobilesam.training import processes
 from mobilesam.training.checkpointing import load_state, save_model
 from mobilesam.training.commands import run_of
 from mobilesam.training.config import DistillConfig, TeacherConfig
+from mobilesam.training.run import Run
 from tests.processes import descendants, hear_ctrl_c, wait_until
 from tests.shards import write_shards
 from tests.training_runs import (
@@ -160,6 +163,20 @@ def test_processes_that_cannot_be_joined_say_what_to_do(monkeypatch: pytest.Monk
         ("cuda", 8, 8, 1),
     ],
 )
+@pytest.mark.parametrize("of_first", [0, 7])
+def test_processes_that_go_on_from_different_steps_are_refused(
+    of_first: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "first_process_says", lambda step: float(of_first))
+    monkeypatch.setattr(processes, "any_of_all", lambda value: value)
+    run = SimpleNamespace(step=7, state_path=Path("runs/x/state.pt"))
+    refused = pytest.raises(
+        ValueError, match=r"not all see runs/x/state\.pt; name an --out that all"
+    )
+    with refused if of_first != run.step else contextlib.nullcontext():
+        Run._check_agreement(run)
+
+
 def test_a_gpu_is_fed_by_as_many_as_there_are_cores(
     monkeypatch: pytest.MonkeyPatch, device: str, cores: int, processes_here: int, expected: int
 ) -> None:

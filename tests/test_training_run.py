@@ -216,6 +216,17 @@ def test_other_settings_do_not_take_over_a_run(data: Path, tmp_path: Path) -> No
     assert load_state(tmp_path / "state.pt")["step"] == 2
 
 
+def test_a_licence_may_be_corrected_also_of_a_run_that_an_earlier_version_began(
+    data: Path, tmp_path: Path
+) -> None:
+    TeacherRun(small_config(TeacherConfig, data, tmp_path, steps=1)).run()
+    state = load_state(tmp_path / "state.pt")
+    state["config"]["licence"] = "research and demonstration"  # which it counted as fixed
+    save_state(tmp_path / "state.pt", state)
+    TeacherRun(small_config(TeacherConfig, data, tmp_path, steps=2, licence="CC0")).run()
+    assert load_model(tmp_path / "model.safetensors").metadata["licence"] == "CC0"
+
+
 def test_a_run_by_the_clock_ends_with_it(data: Path, tmp_path: Path) -> None:
     run = TeacherRun(small_config(TeacherConfig, data, tmp_path, steps=None, minutes=1e-3))
     run.run()

@@ -277,6 +277,17 @@ def test_a_jpeg_of_endless_scans_is_refused(tmp_path: Path, photo: np.ndarray) -
         read_image(path)
 
 
+def test_scans_do_not_hide_behind_what_a_decoder_passes_over(tmp_path: Path) -> None:
+    path = tmp_path / "hidden.jpg"
+    Image.new("L", (64, 64)).save(path, progressive=True, restart_marker_blocks=1)
+    whole = path.read_bytes()
+    last = whole.rindex(b"\xff\xda")
+    jump = b"\xff\x02\xff\xff"  # no marker that has a length, whatever follows
+    path.write_bytes(whole[:last] + 200 * (whole[last:-2] + jump) + whole[-2:])
+    with pytest.raises(ValueError, match=r"hidden\.jpg is a JPEG of more than 100 scans"):
+        read_image(path)
+
+
 def test_a_phone_photo_with_a_film_behind_it_is_read(tmp_path: Path, photo: np.ndarray) -> None:
     path = tmp_path / "moving.jpg"
     Image.fromarray(photo).save(path, comment=200 * b"\xff\xda\0\2")
@@ -363,3 +374,12 @@ def test_logits_come_back_to_the_photo() -> None:
 
 def test_resizing_to_the_same_size_changes_nothing(photo: np.ndarray) -> None:
     assert resize(photo, (4, 6)) is photo
+
+
+def test_what_is_clear_in_16_bits_is_white(tmp_path: Path) -> None:
+    values = np.array([[300, 1000], [40000, 300]], np.uint16)
+    path = tmp_path / "deep.png"
+    Image.fromarray(values).save(path, transparency=300)
+    if "transparency" not in Image.open(path).info:
+        pytest.skip("this Pillow does not tell of it")
+    assert (read_image(path)[..., 0] == 255).tolist() == [[True, False], [False, True]]

@@ -121,7 +121,7 @@ class Output:
         if self.format == "yolo":
             return exporting.yolo_seg(objects, self.classes, self.tolerance).encode()
         if self.format == "labelme":
-            source = relative_path(_real(job.picture.path), _real(self.path(job)).parent)
+            source = relative_path(real_path(job.picture.path), real_path(self.path(job)).parent)
             found = exporting.labelme(objects, source, (height, width), self.tolerance)
             return json.dumps(found, indent=1).encode()
         picture = exporting.coco_picture(
@@ -191,7 +191,7 @@ class Output:
         return path
 
 
-def _real(path: Path) -> Path:
+def real_path(path: Path) -> Path:
     """Return a path whose folders are no links: `..` leads from a link to another place."""
     return path.parent.resolve() / path.name
 
