@@ -28,7 +28,7 @@ from mobilesam.http_source import CutOffError, Source, SourceError, ask
 LOGGER = logging.getLogger(__name__)
 
 FREE_SPACE_MARGIN_BYTES = 16 * 1024 * 1024  # left to the machine when a download has ended
-WORTH_A_TRY_BYTES = 1_000_000  # a transfer that brought as many before it broke off goes on
+WORTH_A_TRY_BYTES = 1_000_000  # or a hundredth: a transfer that brought as much goes on
 LOCK_POLL_SECONDS = 0.25  # how often a waiting process looks how far the other one has come
 FIRST_SHARE = 0.6  # of the time to find an answering server, for an address that is not the last
 
@@ -47,8 +47,8 @@ class TimeLimits:
     Attributes:
         open_seconds: Until some server has begun to answer, all addresses together.
         stall_seconds: Without a single byte, once a transfer runs.
-        resumes: How often a transfer that broke off is taken up again at one address, those that
-            brought a megabyte not counted.
+        resumes: How often a transfer that broke off is taken up again at one address, not counting
+            those that brought a megabyte and a hundredth.
     """
 
     open_seconds: float = 4.0
@@ -94,7 +94,7 @@ def fetch(
             _progress_or_bar(progress, target.name) as report,
             _locked(target, part, size_bytes or 0, report, limits) as deadline,
         ):
-            if not _size_of(target):  # one that is empty is none
+            if not (target.is_file() and _size_of(target)):  # one that is empty is none
                 _Transfer(urls, part, sha256, size_bytes, report, limits, deadline).run()
                 os.replace(part, target)
     except OSError as error:
@@ -141,7 +141,7 @@ class _Transfer:
                     if gained <= 0:
                         raise
                     broken_off = error
-                    left -= gained < WORTH_A_TRY_BYTES
+                    left -= gained < max(WORTH_A_TRY_BYTES, (self.size_bytes or 0) // 100)
                     continue
             digest = sha256_of(self.part)
             if digest == self.sha256:

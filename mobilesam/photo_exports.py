@@ -25,7 +25,8 @@ NEEDS_PHOTO = ("cutout", "overlay", "zip")
 MAX_STEM_BYTES = 150  # file systems take 255, with the kind and the suffix
 KEPT_CONTROLS = "\u200c\u200d"  # join and part letters in some scripts
 UNFIT_FOR_FILES = re.compile(r'[<>:"/\\|?*]')  # on one system or another
-RESERVED_FOR_DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # Windows
+RESERVED_FOR_DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d) *(\..*)?", re.I)  # by Windows
+TURNING = re.compile("[\u202a-\u202e\u2066-\u2069]")  # what would show a suffix elsewhere
 YOLO_NOTE = "# Put the photo into images/ beside labels/.\n"
 
 
@@ -222,7 +223,7 @@ class _Writer:
 
 def fit_for_files(text: str) -> str:
     """Return text as part of a file's name that all file systems take; it may come out empty."""
-    text = UNFIT_FOR_FILES.sub("_", _written(text)).strip(". ")
+    text = UNFIT_FOR_FILES.sub("_", TURNING.sub("", _written(text))).strip(". ")
     text = text.encode()[:MAX_STEM_BYTES].decode(errors="ignore")
     return f"_{text}" if RESERVED_FOR_DEVICES.fullmatch(text) else text
 

@@ -142,6 +142,10 @@ def run(request: Request) -> int:
             status = INTERRUPTED
             if planned.begun:  # also those that nobody has told of yet
                 progress.recount(sum(output.is_finished(job) for job in pending))
+        except OSError as error:
+            if not planned.begun:
+                raise
+            progress.say(sentence(error))
         finally:
             progress.close()
     if whole is not None and request.format == "coco":

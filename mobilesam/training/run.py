@@ -33,7 +33,7 @@ from mobilesam.training.checkpointing import (
     save_state,
 )
 from mobilesam.training.compiling import compile_parts
-from mobilesam.training.config import RunConfig
+from mobilesam.training.config import MAY_CHANGE, RunConfig
 from mobilesam.training.evaluate import summarise
 from mobilesam.training.initialise import choose_attention
 from mobilesam.training.loader import training_loader
@@ -168,7 +168,8 @@ class Run(ABC):
 
     def _resume(self) -> None:
         state = load_state(self.state_path)
-        refuse_other_settings(self.state_path, self._fixed(), state["config"])
+        had = {name: value for name, value in state["config"].items() if name not in MAY_CHANGE}
+        refuse_other_settings(self.state_path, self._fixed(), had)
         self.model.load_state_dict(state["model"])
         self.ema.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])

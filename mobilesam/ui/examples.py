@@ -76,8 +76,8 @@ def find_examples(folder: str | Path) -> dict[str, Example]:
 
 def _is_whole(path: Path) -> bool:
     try:
-        _thumbnail(path)
-    except (OSError, ValueError) as error:
+        _thumbnail(path, path.stat().st_mtime_ns)
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
         LOGGER.warning("The example %s is left out: %s", path, error)
         return False
     return True
@@ -148,7 +148,7 @@ def thumbnails(examples: Mapping[str, Example]) -> list[dict[str, Any]]:
             "name": example.name,
             "title": example.title,
             "hint": example.hint,
-            "source": _thumbnail(example.path),
+            "source": _thumbnail(example.path, example.path.stat().st_mtime_ns),
             "objects": example.objects,
         }
         for example in examples.values()
@@ -156,7 +156,7 @@ def thumbnails(examples: Mapping[str, Example]) -> list[dict[str, Any]]:
 
 
 @functools.cache
-def _thumbnail(path: Path) -> str:
+def _thumbnail(path: Path, _modified_ns: int) -> str:
     with Image.open(path) as photo:
         photo.draft("RGB", (2 * THUMBNAIL_SIDE, 2 * THUMBNAIL_SIDE))
         small = ImageOps.exif_transpose(photo).convert("RGB")

@@ -63,6 +63,8 @@ def discard(path: str) -> None:
 def sweep(blocks: gr.Blocks, max_age_s: float = MAX_AGE_S) -> None:
     """Delete what visitors uploaded and were sent, and what calls were, once it is so old.
 
+    Uploads that were cut off are not among them: Gradio itself does not know them.
+
     Args:
         blocks: The page.
         max_age_s: Seconds since a file was written.
@@ -102,8 +104,8 @@ def keep_sweeping(blocks: gr.Blocks) -> None:
 
 
 def _is_younger(path: str, oldest: float) -> bool:
-    """Tell whether a file is there and was written after a time."""
-    try:
-        return Path(path).lstat().st_ctime > oldest
-    except OSError:
-        return False
+    """Tell whether a file, or its folder where it is still to be written, came after a time."""
+    for place in (Path(path), Path(path).parent):
+        with contextlib.suppress(OSError):
+            return place.lstat().st_ctime > oldest
+    return False

@@ -189,8 +189,12 @@ def test_results_in_a_folder_that_is_a_link_find_their_photos(
         assert (path.parent / json.loads(path.read_text())["imagePath"]).is_file()
     assert written
     segment(photos / "a.jpg", *BOX, "--format", "coco", "--overwrite")
-    _, _, stderr = segment(photos / "ü b.png", *BOX, "--format", "coco")
+    _, report, stderr = segment(photos / "ü b.png", *BOX, "--format", "coco")
     assert "cannot be found" not in stderr
+    assert {image["file_name"] for image in opened_coco(report).dataset["images"]} == {
+        "a.jpg",
+        "ü b.png",
+    }
 
 
 def test_photos_that_are_gone_from_a_data_set_are_told(segment: Segment, photos: Path) -> None:

@@ -7,6 +7,7 @@ const SEARCH_WAIT_MS = 20000; // the same, once it has begun
 const WAITING = "Waiting for the photo…";
 const OBJECT_NOW = "It is an object now; the Segment tab has it.";
 const OBJECT_NO_MORE = "It is no object any more.";
+const NOTHING_FOUND = "Nothing was found: lower the thresholds and search again.";
 const FEW_MASKS = 5; // with fewer the visitor is told how to get more
 
 function createEverything(parts, view, prompts, page, link) {
@@ -52,8 +53,7 @@ function createEverything(parts, view, prompts, page, link) {
   function begin() {
     if (!view.photo) return say("Open a photo first.");
     epoch += 1;
-    counter += 1;
-    search = { token: counter, options: null, isAsked: false, isHeard: false };
+    search = { token: ++counter, options: null, isAsked: false, isHeard: false };
     found.start(view.photo);
     isSearched = isThrough = false;
     light(null);
@@ -65,7 +65,10 @@ function createEverything(parts, view, prompts, page, link) {
 
   // Send the search, or wait for the photo: `photoReady` comes back here.
   function ask() {
-    if (page.state === "failed") link.encode();
+    if (page.state === "failed") {
+      search.isAsked = false; // `photoReady` comes back here, or `photoFailed`
+      link.encode();
+    }
     const patience = search.isHeard ? silence : turn;
     if (page.state !== "ready" && search.isAsked) return patience.start(ask); // another photo may come, or not
     if (page.state !== "ready") return showRun(WAITING, 0);
@@ -140,10 +143,8 @@ function createEverything(parts, view, prompts, page, link) {
     found.paint();
     view.redraw("everything");
     if (search?.token !== value.token) return showAll(); // cancelled meanwhile
-    if (isLast) {
-      isThrough = value.state === "done";
-      return finish(value.text || outcome(value));
-    }
+    isThrough = value.state === "done";
+    if (isLast) return finish(value.text || outcome(value));
     showRun(`${masksText(found.count)}, ${value.done} of ${value.total} points`, value.total ? value.done / value.total : 0);
     showAll();
   }
@@ -151,7 +152,7 @@ function createEverything(parts, view, prompts, page, link) {
   function outcome({ state }) {
     if (state === "cancelled") return "The search was interrupted; please start it again.";
     if (state === "failed") return "The search failed; please try again.";
-    return found.count ? "Done" : "Nothing was found: lower the thresholds and search again.";
+    return found.count ? "Done" : NOTHING_FOUND;
   }
 
   // --- showing ---------------------------------------------------------------------------------
@@ -201,9 +202,8 @@ function createEverything(parts, view, prompts, page, link) {
   }
 
   function showAll() {
-    const sentence = search ? "Masks appear here and on the photo." : isThrough
-      ? "Nothing was found: lower the thresholds and search again."
-      : "None yet: press Find everything.";
+    const none = isThrough ? NOTHING_FOUND : "None yet: press Find everything.";
+    const sentence = search ? "Masks appear here and on the photo." : none;
     const { width, height } = view.photo ?? { width: 1, height: 1 };
     table.show(found.all, width * height, sentence);
     table.mark(lit, false);

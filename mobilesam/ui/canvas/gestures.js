@@ -44,7 +44,7 @@ function attachGestures(parts, view, prompts, page) {
     const slack = isTouch ? 10 : isRight ? 12 : 4; // how far a click may stray
     const base = { at, from: at, start: view.toPhoto(at), isTouch, slack, moved: false, id: event.pointerId, startedAt: performance.now() };
     if (event.button === 1 || spaceHeld || page.tool === "pan") return { ...base, kind: "pan" };
-    if (page.tab === "everything") return { ...base, kind: isRight ? "done" : "pick" };
+    if (page.tab === "everything") return { ...base, kind: "pick", isRight };
     const target = hit(at, isTouch);
     if (isRight) return { ...base, kind: "press", label: 0 };
     if (target && event.button === 0) return { ...base, ...target };
@@ -177,7 +177,7 @@ function attachGestures(parts, view, prompts, page) {
 
   function finish(ended) {
     const position = view.toPhoto(ended.at);
-    if (ended.kind === "pick") page.pick(position);
+    if (ended.kind === "pick") ended.isRight || page.pick(position);
     else if (ended.kind === "badge" && !ended.moved) prompts.setBox(null);
     else if (ended.kind === "point" && !ended.moved) pressPoint(ended);
     else if (ended.kind === "stroke") page.addStroke(ended.path, ended.label);

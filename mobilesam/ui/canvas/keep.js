@@ -138,11 +138,16 @@ function createKeeping(parts, sharing, page) {
     const kept = isAgain ? readKept() : null;
     if (!kept) return sharing.start();
     const file = kept.photo && (await keptFile(kept.photo));
-    if (file) photo = { file, key: kept.photo, hash: kept.hash };
     const other = kept.aside && (await keptFile(kept.aside.key));
     if (other) aside = { ...kept.aside, file: other };
+    if (parts.root.dataset.photo) { // the visitor has opened one meanwhile
+      if (file) aside = { file, key: kept.photo, hash: kept.hash, history: null };
+      changed();
+      return offerBack();
+    }
+    if (file) photo = { file, key: kept.photo, hash: kept.hash };
     if (kept.settings) page.restore(kept.settings); // an older version of this page kept none
-    if (page.newcomer) return; // a photo that the visitor has opened meanwhile; the kept one is set aside
+    if (page.newcomer) return; // the visitor is opening one: then the kept one is set aside
     sharing.resume(kept, file);
     if (kept.newcomer) page.say(`${shortName(kept.newcomer)} was not open yet when this page was loaded again; please open it once more.`, "open");
   }

@@ -22,6 +22,7 @@ function createLink({ props, trigger, upload, watch }, prompts, results, page) {
   let rev = 0;
   let askedAt = 0;
   let isWaiting = false;
+  let painting = 0; // answers whose masks are being decoded
   let wantsMore = false; // prompts changed during a drag while an answer was under way
   let asked = new Map(); // object id → what its masks were asked for
   let queueTimer = 0;
@@ -265,14 +266,22 @@ function createLink({ props, trigger, upload, watch }, prompts, results, page) {
     asks.stop();
     isWaiting = false;
     if (answer.status === "ok") {
-      paint(answer).catch(() => rev === answer.rev && failAsking("The masks could not be shown; click again to retry."));
+      paint(answer);
     } else if (answer.status === "encode") encode();
     else if (answer.status === "lost" || answer.status === "stale") recover();
     else failAsking(answer.text);
   }
 
   async function paint(answer) {
-    await results.paint(answer, asked, askedAt, () => rev === answer.rev);
+    painting += 1;
+    try {
+      await results.paint(answer, asked, askedAt, () => rev === answer.rev);
+    } catch (reason) {
+      console.warn(reason);
+      return rev === answer.rev && failAsking("The masks could not be shown; click again to retry.");
+    } finally {
+      painting -= 1;
+    }
     if (rev !== answer.rev) return;
     if (wantsMore) return ask(performance.now(), true);
     if (!isShown()) return ask(askedAt); // the next few objects
@@ -287,7 +296,7 @@ function createLink({ props, trigger, upload, watch }, prompts, results, page) {
     whatIsShown: () => (isShown() ? page.saving() : null),
     // The masks that a download waits for may have been given up.
     wake: () => {
-      if (isReady && !opening?.isSent && !isWaiting && !isShown()) ask();
+      if (isReady && !opening?.isSent && !isWaiting && !painting && !isShown()) ask();
     },
     isReady: () => isReady && !opening?.isSent,
     send: (request) => send("save_result", { saving: { ...request, token: ++counter, picture: picture.id } }),

@@ -21,21 +21,14 @@ function createResults(parts, view, prompts, page) {
   // The candidates that are not on the screen are decoded when those that are have been painted.
   // One that this browser has no memory for is missing until it is looked at again.
   async function complete(object) {
-    try {
-      await decodeAll(object);
-    } catch {
-      view.redraw("mask");
-    }
-  }
-
-  async function decodeAll(object) {
+    const decoded = (mask) => mask.alpha ?? decodeMask(mask.png).catch(() => null);
     for (const other of prompts.all) {
       const mask = prompts.maskOf(other);
-      if (mask) mask.alpha ??= await decodeMask(mask.png);
+      if (mask) mask.alpha = await decoded(mask);
     }
     const masks = object?.result?.masks ?? [];
     if (masks.every(({ alpha }) => alpha)) return view.redraw("mask");
-    for (const mask of masks) mask.alpha ??= await decodeMask(mask.png);
+    for (const mask of masks) mask.alpha = await decoded(mask);
     if (object === prompts.current) page.candidates.show();
     view.redraw("mask");
   }

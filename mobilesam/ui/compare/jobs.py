@@ -75,8 +75,8 @@ class Job:
 
     def _newest(self) -> Update | None:
         """Return the last thing told; None at its end, or if it does not end though asked to."""
-        update, asked_at = None, 0.0
-        while update is None:
+        asked_at = 0.0
+        while True:
             try:
                 update = self._updates.get(timeout=FOLLOW_SECONDS)
                 break
