@@ -152,17 +152,6 @@ def test_processes_that_cannot_be_joined_say_what_to_do(monkeypatch: pytest.Monk
         processes.join("cuda")
 
 
-@pytest.mark.parametrize(
-    ("device", "cores", "processes_here", "expected"),
-    [
-        ("cpu", 16, 1, 1),
-        ("cuda", 16, 1, 15),
-        ("cuda", 16, 2, 7),
-        ("cuda", 64, 1, 16),
-        ("cuda", 1, 1, 1),
-        ("cuda", 8, 8, 1),
-    ],
-)
 @pytest.mark.parametrize("of_first", [0, 7])
 def test_processes_that_go_on_from_different_steps_are_refused(
     of_first: int, monkeypatch: pytest.MonkeyPatch
@@ -177,6 +166,17 @@ def test_processes_that_go_on_from_different_steps_are_refused(
         Run._check_agreement(run)
 
 
+@pytest.mark.parametrize(
+    ("device", "cores", "processes_here", "expected"),
+    [
+        ("cpu", 16, 1, 1),
+        ("cuda", 16, 1, 15),
+        ("cuda", 16, 2, 7),
+        ("cuda", 64, 1, 16),
+        ("cuda", 1, 1, 1),
+        ("cuda", 8, 8, 1),
+    ],
+)
 def test_a_gpu_is_fed_by_as_many_as_there_are_cores(
     monkeypatch: pytest.MonkeyPatch, device: str, cores: int, processes_here: int, expected: int
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -188,8 +189,11 @@ def test_results_in_a_folder_that_is_a_link_find_their_photos(
     for path in written:
         assert (path.parent / json.loads(path.read_text())["imagePath"]).is_file()
     assert written
-    segment(photos / "a.jpg", *BOX, "--format", "coco", "--overwrite")
-    _, report, stderr = segment(photos / "ü b.png", *BOX, "--format", "coco")
+    shutil.rmtree(real)
+    real.mkdir()
+    segment(photos / "a.jpg", *BOX, "--format", "coco")
+    status, report, stderr = segment(photos / "ü b.png", *BOX, "--format", "coco")
+    assert status == 0
     assert "cannot be found" not in stderr
     assert {image["file_name"] for image in opened_coco(report).dataset["images"]} == {
         "a.jpg",
