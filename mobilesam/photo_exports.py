@@ -238,13 +238,10 @@ def _mask_png(item: PhotoObject) -> bytes:
 
 
 def one_line(text: str) -> str:
-    """Return a name in one line, without what is not seen of it; it may come out empty.
+    """Return a name in one line, without what is not seen of it; it may come out empty."""
+    return " ".join("".join(" " if _is_unseen(c) else c for c in text).split())
 
-    XML cannot hold the two characters that are none, U+FFFE and U+FFFF.
-    """
-    unseen = (c in "\ufffe\uffff" or unicodedata.category(c) in ("Cc", "Cf", "Cs") for c in text)
-    kept = (
-        " " if is_unseen and c not in KEPT_CONTROLS else c
-        for c, is_unseen in zip(text, unseen, strict=True)
-    )
-    return " ".join("".join(kept).split())
+
+def _is_unseen(c: str) -> bool:
+    is_control = unicodedata.category(c) in ("Cc", "Cf", "Cs") and c not in KEPT_CONTROLS
+    return is_control or c in "\ufffe\uffff"  # no characters: XML cannot hold them

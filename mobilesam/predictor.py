@@ -246,8 +246,8 @@ class Predictor:
         coords, labels = coords.to(model.device), labels.to(model.device)
         mask = _check_mask_input(mask_input, embedding, model.device)
         embedding = embedding_for(model, embedding)
-        is_plain = model.mask_decoder.transformer.is_plain
-        if mask is None and len(coords) >= MANY_PROMPTS and is_plain:
+        are_many = mask is None and len(coords) >= MANY_PROMPTS
+        if are_many and model.mask_decoder.transformer.is_plain:
             many = ManyPrompts(model, embedding.features)
             wanted = torch.arange(4, device=model.device)[outputs]
             low_res, iou = many.decode(coords, labels, wanted)

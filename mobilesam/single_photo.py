@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mobilesam.files import write_atomically
 from mobilesam.folders.commands import load_options, model_name
-from mobilesam.folders.outputs import real_path, relative_path
+from mobilesam.folders.outputs import path_seen_from
 from mobilesam.folders.tables import ObjectPrompt
 from mobilesam.photo_options import SOFT_KINDS, kind_of
 
@@ -60,8 +60,7 @@ def segment_photo(args: argparse.Namespace, prompt: ObjectPrompt) -> int:
         alpha=refinement.alpha(mask) if is_soft else None,
         **({"name": args.name} if args.name else {}),
     )
-    seen_from_out = relative_path(real_path(Path(photo)), real_path(out).parent)
-    path = seen_from_out if kind == "labelme" else None
+    path = path_seen_from(out, Path(photo)) if kind == "labelme" else None
     size = (image.shape[0], image.shape[1])
     _, content = export(kind, Path(photo).name, size, [item], 0, lambda: image, image_path=path)
     write_atomically(out, content)

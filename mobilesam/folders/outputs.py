@@ -121,7 +121,7 @@ class Output:
         if self.format == "yolo":
             return exporting.yolo_seg(objects, self.classes, self.tolerance).encode()
         if self.format == "labelme":
-            source = relative_path(real_path(job.picture.path), real_path(self.path(job)).parent)
+            source = path_seen_from(self.path(job), job.picture.path)
             found = exporting.labelme(objects, source, (height, width), self.tolerance)
             return json.dumps(found, indent=1).encode()
         picture = exporting.coco_picture(
@@ -191,9 +191,12 @@ class Output:
         return path
 
 
-def real_path(path: Path) -> Path:
-    """Return a path whose folders are no links: `..` leads from a link to another place."""
-    return path.parent.resolve() / path.name
+def path_seen_from(file: Path, photo: Path) -> str:
+    """Return where a file that is opened finds a photo; their folders may be links.
+
+    As `..` leads from a link to another place than from its name.
+    """
+    return relative_path(photo.parent.resolve() / photo.name, file.parent.resolve())
 
 
 def relative_path(path: Path, folder: Path) -> str:

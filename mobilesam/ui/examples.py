@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import functools
 import io
 import json
 import logging
@@ -18,7 +17,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +49,7 @@ class Example:
         name: File name, by which the page asks for it.
         path: The file.
         title: What it is called on the page.
+        thumbnail: A small data URI.
         hint: One line: what its prompts show; "" without prompts.
         objects: Objects in the page's form, without ids; empty without prompts.
     """
@@ -57,6 +57,7 @@ class Example:
     name: str
     path: Path
     title: str
+    thumbnail: str
     hint: str = ""
     objects: list[dict[str, Any]] = field(default_factory=list)
 
@@ -67,20 +68,16 @@ def find_examples(folder: str | Path) -> dict[str, Example]:
     Those of `prompts.json` come first, in its order; the others follow alphabetically. Prompts
     and photographs that cannot be used are left out, and the log says so.
     """
-    paths = {path.name: path for path in sorted(Path(folder).glob("*.jpg")) if _is_whole(path)}
-    described = _read_prompts(Path(folder, PROMPTS_FILE)) if paths else {}
-    order = [name for name in described if name in paths]
-    order += [name for name in paths if name not in described]
-    return {name: _example(paths[name], described.get(name)) for name in order}
-
-
-def _is_whole(path: Path) -> bool:
-    try:
-        _thumbnail(path, path.stat().st_mtime_ns)
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        LOGGER.warning("The example %s is left out: %s", path, error)
-        return False
-    return True
+    small: dict[str, str] = {}
+    for path in sorted(Path(folder).glob("*.jpg")):
+        try:
+            small[path.name] = _thumbnail(path)
+        except (OSError, ValueError, Image.DecompressionBombError) as error:
+            LOGGER.warning("The example %s is left out: %s", path, error)
+    described = _read_prompts(Path(folder, PROMPTS_FILE)) if small else {}
+    order = [name for name in described if name in small]
+    order += [name for name in small if name not in described]
+    return {name: _example(Path(folder, name), small[name], described.get(name)) for name in order}
 
 
 def _read_prompts(path: Path) -> dict[str, Any]:
@@ -97,10 +94,11 @@ def _read_prompts(path: Path) -> dict[str, Any]:
     return described
 
 
-def _example(path: Path, entry: Any) -> Example:
+def _example(path: Path, thumbnail: str, entry: Any) -> Example:
     title = path.stem.replace("_", " ").replace("-", " ").capitalize()
+    plain = Example(path.name, path, title, thumbnail)
     if entry is None:
-        return Example(path.name, path, title)
+        return plain
     try:
         with Image.open(path) as photo:
             width, height = ImageOps.exif_transpose(photo).size
@@ -108,12 +106,11 @@ def _example(path: Path, entry: Any) -> Example:
             _wire_object(raw, number, (height, width))
             for number, raw in enumerate(entry["objects"], start=1)
         ]
-        return Example(
-            path.name, path, str(entry.get("title", title)), str(entry.get("hint", "")), objects
-        )
+        title, hint = str(entry.get("title", title)), str(entry.get("hint", ""))
+        return replace(plain, title=title, hint=hint, objects=objects)
     except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
         LOGGER.warning("%s comes without prompts, those given cannot be used: %r", path, error)
-        return Example(path.name, path, title)
+        return plain
 
 
 def _wire_object(raw: Mapping[str, Any], number: int, size: tuple[int, int]) -> dict[str, Any]:
@@ -148,15 +145,14 @@ def thumbnails(examples: Mapping[str, Example]) -> list[dict[str, Any]]:
             "name": example.name,
             "title": example.title,
             "hint": example.hint,
-            "source": _thumbnail(example.path, example.path.stat().st_mtime_ns),
+            "source": example.thumbnail,
             "objects": example.objects,
         }
         for example in examples.values()
     ]
 
 
-@functools.cache
-def _thumbnail(path: Path, _modified_ns: int) -> str:
+def _thumbnail(path: Path) -> str:
     with Image.open(path) as photo:
         photo.draft("RGB", (2 * THUMBNAIL_SIDE, 2 * THUMBNAIL_SIDE))
         small = ImageOps.exif_transpose(photo).convert("RGB")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mobilesam.checkpoints import CheckpointError
 from mobilesam.errors import is_disk_full, is_out_of_memory
 
 TROUBLE = "Something went wrong on the server; please try again."
@@ -17,4 +18,6 @@ def trouble(error: BaseException) -> str:
     """Return one sentence about an error, with nothing of how this program is made."""
     if is_disk_full(error):
         return DISK_FULL
+    if isinstance(error, CheckpointError):  # its text is for those who have a shell here
+        return UNUSABLE_WEIGHTS
     return OUT_OF_MEMORY if is_out_of_memory(error) else TROUBLE

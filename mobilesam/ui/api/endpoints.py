@@ -20,7 +20,6 @@ from gradio.events import api
 from gradio.state_holder import StateHolder
 from gradio.utils import get_function_description, get_upload_folder
 
-from mobilesam.checkpoints import CheckpointError
 from mobilesam.comparison import ComparisonError
 from mobilesam.errors import PAGE_LENGTH, sentence
 from mobilesam.ui.api import answers, comparing
@@ -37,7 +36,7 @@ from mobilesam.ui.api.schemas import (
 from mobilesam.ui.api.uploads import holds_file, uploaded_file
 from mobilesam.ui.messages import PromptError
 from mobilesam.ui.segment import Studio
-from mobilesam.ui.trouble import UNUSABLE_WEIGHTS, trouble
+from mobilesam.ui.trouble import trouble
 
 LOGGER = logging.getLogger(__name__)
 TOO_LARGE = "One of the numbers is too large; give a smaller one."
@@ -306,9 +305,6 @@ def _sentences() -> Iterator[None]:
         yield
     except FileNotFoundError:
         text = GONE
-    except CheckpointError as error:  # its text is for those who have a shell here
-        LOGGER.warning("%s", error)
-        text = UNUSABLE_WEIGHTS
     except (ValueError, TypeError, ComparisonError) as error:
         text = sentence(error, PAGE_LENGTH)
     except OverflowError:

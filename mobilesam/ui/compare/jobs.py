@@ -13,10 +13,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from mobilesam.checkpoints import CheckpointError
 from mobilesam.comparison import ComparisonCancelled, ComparisonError
 from mobilesam.errors import PAGE_LENGTH, sentence
-from mobilesam.ui.trouble import UNUSABLE_WEIGHTS, trouble
+from mobilesam.ui.trouble import trouble
 
 LOGGER = logging.getLogger(__name__)
 
@@ -97,9 +96,6 @@ class Job:
             self.trouble = CANCELLED
         except FileNotFoundError:
             self.trouble = "The photo is no longer on the server; please open it again."
-        except CheckpointError as error:  # its text is for those who have a shell here
-            LOGGER.warning("%s", error)
-            self.trouble = UNUSABLE_WEIGHTS
         except (ComparisonError, ValueError, TypeError) as error:
             self.trouble = sentence(error, PAGE_LENGTH)
         except Exception as error:
