@@ -8,11 +8,14 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 from importlib.util import find_spec
+from pathlib import Path
 from typing import NoReturn
 
 from mobilesam.errors import INTERRUPTED
 from mobilesam.files import open_closed_streams
+from mobilesam.machine import bound_threads
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
@@ -54,6 +57,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Build the page and serve it until interrupted."""
     open_closed_streams()
+    bound_threads()
     arguments = parse_arguments()
     if arguments.mcp and find_spec("mcp") is None:
         raise SystemExit("app.py: --mcp needs the package mcp; install it: pip install '.[mcp]'")
@@ -69,6 +73,7 @@ def main() -> None:
 
 def serve(arguments: argparse.Namespace) -> None:
     """Build the page and serve it; what takes long to import is imported here."""
+    avoid_the_folder_of_others()
     from mobilesam.checkpoints import CheckpointError
     from mobilesam.ui import LAUNCH_OPTIONS, build_demo
     from mobilesam.ui.page_files import sweep
@@ -99,6 +104,13 @@ def serve(arguments: argparse.Namespace) -> None:
             arguments.model or arguments.checkpoint
         )
         leave(f"{error} To serve without it: --model embedded." if nothing_asked else str(error))
+
+
+def avoid_the_folder_of_others() -> None:
+    """Keep files elsewhere where another user of this machine has made Gradio's usual folder."""
+    usual = Path(tempfile.gettempdir()) / "gradio"
+    if "GRADIO_TEMP_DIR" not in os.environ and usual.exists() and not os.access(usual, os.W_OK):
+        os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="gradio-")
 
 
 def port_number(text: str) -> int:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 PHOTO = ROOT / "examples" / "raccoon.jpg"
-THREADS = 2  # as on a free Hugging Face Space
+THREADS = 2  # as on a Hugging Face Space's CPU basic
 START_LIMIT_S = 120  # for the demo's page to answer
 
 
@@ -33,11 +33,11 @@ def machine() -> str:
     """Name the machine in one line: processor, cores, versions, load average."""
     import torch
 
-    from mobilesam.comparison.comparing import processor
+    from mobilesam.machine import processor, usable_cores
 
     load = " ".join(f"{value:.1f}" for value in os.getloadavg())
     return (
-        f"{processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads; "
+        f"{processor()}, {usable_cores()} cores, {torch.get_num_threads()} threads; "
         f"Python {platform.python_version()}, torch {torch.__version__}, {platform.system()}; "
         f"load average at the end {load}"
     )
@@ -96,7 +96,7 @@ def resized_photo(folder: Path, width: int, height: int, name: str = "photo") ->
 
 
 class RunningDemo:
-    """``python app.py`` in a process of its own.
+    """``python app.py`` in a process of its own, with as many threads as the other benchmarks.
 
     Attributes:
         url: Where the page is.
@@ -118,6 +118,7 @@ class RunningDemo:
         self._process = subprocess.Popen(
             [*command, "--backend", "torch", *arguments],
             cwd=ROOT,
+            env={**os.environ, "OMP_NUM_THREADS": str(THREADS)},
             stdout=self._log,
             stderr=subprocess.STDOUT,
         )

@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 from mobilesam.errors import INTERRUPTED, is_out_of_memory, sentence
 from mobilesam.files import open_closed_streams
 from mobilesam.folders.commands import add_segment_parser
+from mobilesam.machine import bound_threads
 
 LOGGER = logging.getLogger(__name__)
 
@@ -76,6 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status.
     """
     open_closed_streams()
+    bound_threads()
     try:
         return _run(list(sys.argv[1:] if argv is None else argv))
     except KeyboardInterrupt:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.browser.demo_server import Server, free_port
+from app import avoid_the_folder_of_others
+from tests.browser.demo_server import free_port
 from tests.processes import hear_ctrl_c
 
 ROOT = Path(__file__).parents[1]
@@ -101,31 +100,6 @@ def test_a_checkpoint_that_nobody_asked_for_need_not_be_used(tmp_path: Path) -> 
     assert error.endswith("To serve without it: --model embedded.\n")
 
 
-def test_a_request_that_is_too_large_is_refused_before_it_is_read(tmp_path: Path) -> None:
-    server = Server(tmp_path)
-    try:
-        body = json.dumps({"fn_index": 0, "session_hash": "x", "data": ["x" * 1_100_000]}).encode()
-        for address in ("run/ask_mask", "run/upload", "queue/join", "call/segment"):
-            assert status_of(f"{server.url}/gradio_api/{address}", body) == 413
-        assert status_of(f"{server.url}/gradio_api/call/v2/models", b"{}") == 200
-        photo = b'--x\r\nContent-Disposition: form-data; name="files"; filename="p.jpg"\r\n\r\n'
-        photo += bytes(2_000_000) + b"\r\n--x--\r\n"
-        kind = "multipart/form-data; boundary=x"
-        assert status_of(f"{server.url}/gradio_api/upload", photo, kind) == 200
-        assert status_of(f"{server.url}/gradio_api/run/everything", b'{"data": []}') == 404
-    finally:
-        server.stop()
-
-
-def status_of(address: str, body: bytes, kind: str = "application/json") -> int:
-    request = urllib.request.Request(address, body, {"Content-Type": kind})
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return answer.status
-    except urllib.error.HTTPError as error:
-        return error.code
-
-
 @pytest.mark.parametrize("when", ["while it starts", "while it serves"])
 def test_ctrl_c_ends_it_quietly(when: str) -> None:
     process = app("--port", free_port(), "--backend", "torch")
@@ -142,3 +116,18 @@ def test_ctrl_c_ends_it_quietly(when: str) -> None:
         assert (process.returncode, error) == (130, "app.py: interrupted\n")
     else:
         assert process.returncode in (0, 130)  # 130 if it was about to
+
+
+def test_another_user_s_folder_is_left_to_him(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.delenv("GRADIO_TEMP_DIR", raising=False)
+    avoid_the_folder_of_others()
+    (tmp_path / "gradio").mkdir()
+    avoid_the_folder_of_others()
+    assert "GRADIO_TEMP_DIR" not in os.environ
+    monkeypatch.setattr(os, "access", lambda path, _: Path(path).name != "gradio")
+    avoid_the_folder_of_others()
+    own = Path(os.environ["GRADIO_TEMP_DIR"])
+    assert own.parent == tmp_path and own.name.startswith("gradio-") and own.is_dir()

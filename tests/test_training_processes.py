@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from mobilesam import machine
 from mobilesam.modeling import build_model
 from mobilesam.training import processes
 from mobilesam.training.checkpointing import load_state, save_model
@@ -180,7 +181,9 @@ def test_processes_that_go_on_from_different_steps_are_refused(
 def test_a_gpu_is_fed_by_as_many_as_there_are_cores(
     monkeypatch: pytest.MonkeyPatch, device: str, cores: int, processes_here: int, expected: int
 ) -> None:
-    monkeypatch.setattr(processes.os, "sched_getaffinity", lambda _: range(cores), raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(cores), raising=False)
+    monkeypatch.setattr(machine, "CGROUP", Path("nowhere"))
+    monkeypatch.delenv("CPU_CORES", raising=False)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes_here))
     assert processes.workers_for(torch.device(device)) == expected
 

@@ -7,8 +7,6 @@ machine serves comes first. What is measured depends on how busy the machine is.
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ from mobilesam.checkpoints import CheckpointError
 from mobilesam.comparison.memory import free_bytes, needed_bytes
 from mobilesam.comparison.process import Worker, WorkerDied
 from mobilesam.comparison.progress import Plan, Progress, Reporter
+from mobilesam.machine import processor, usable_cores
 from mobilesam.masks import mask_iou
 from mobilesam.prompts import Numbers, Prompts
 from mobilesam.registry import MODELS, locate
@@ -196,19 +195,9 @@ def check_memory(title: str, name: str | None, file_bytes: int, photo_bytes: int
         )
 
 
-def processor() -> str:
-    """Name this machine's processor."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine() or "unknown processor"
-
-
 def machine() -> str:
-    """Name this machine's processor and how many cores it has."""
-    count = os.cpu_count() or 1
+    """Name this machine's processor and how many cores may be used."""
+    count = usable_cores()
     return f"{processor()}, {count} core{'s' if count > 1 else ''}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from mobilesam.machine import CGROUP
 from mobilesam.registry import MODELS
 
 MIB = 2**20
@@ -20,7 +21,6 @@ ENCODE_BYTES = {
     "sam_vit_h": 3700 * MIB,
 }
 PHOTO_COPIES = 6  # of the photo's pixels, while it is read, resized and its mask made
-CGROUP = Path("/sys/fs/cgroup")  # where a container's own bound is told
 MEMINFO = Path("/proc/meminfo")
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mobilesam.machine import usable_cores
 from mobilesam.registry import MODELS
 
 REPORT_SECONDS = 0.3  # between two reports of the same stage
@@ -90,6 +90,6 @@ class Reporter:
 def _expected_seconds(plan: Plan) -> list[float]:
     """Estimate how long each stage takes; of a file that is not known by its size."""
     parameters = MODELS[plan.name].parameters if plan.name in MODELS else plan.file_bytes / 4
-    encoding = ENCODE_SECONDS_PER_PARAMETER * parameters / max(1, os.cpu_count() or 1)
+    encoding = ENCODE_SECONDS_PER_PARAMETER * parameters / usable_cores()
     loading = 0.5 + plan.file_bytes / LOAD_BYTES_PER_SECOND
     return [START_SECONDS, loading, encoding, DECODE_SECONDS]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from PIL import Image
 
+from mobilesam.machine import usable_cores
 from mobilesam.training.sources import Objects, Sample, SampleError, Source
 
 LOG_PARTS = 5  # lines of progress
@@ -39,7 +39,7 @@ class InMemory:
         start = time.perf_counter()
         self._kept: list[Kept] = []
         part = max(1, -(-len(self.samples) // LOG_PARTS))
-        with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
+        with ThreadPoolExecutor(min(THREADS, usable_cores())) as pool:
             for kept in pool.map(self._read, self.samples):
                 self._kept.append(kept)
                 if len(self._kept) % part == 0 or len(self._kept) == len(self.samples):

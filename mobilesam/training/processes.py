@@ -12,6 +12,8 @@ import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from mobilesam.machine import usable_cores
+
 LONGEST_WAIT = timedelta(hours=6)  # for the others: one process may have more of a cache to fill
 BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}
 SET_BY_TORCHRUN = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -66,9 +68,8 @@ def workers_for(device: torch.device) -> int:
     """
     if device.type == "cpu":
         return 1
-    get = getattr(os, "sched_getaffinity", None)  # not on macOS
-    cores = len(get(0)) if get else os.cpu_count() or 1
-    return max(1, min(MOST_WORKERS, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1))
+    share = usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(1, min(MOST_WORKERS, share - 1))
 
 
 def share_gradients(module: nn.Module, device: torch.device, *, uses_all: bool) -> nn.Module:

@@ -11,7 +11,6 @@ import base64
 import hashlib
 import io
 import logging
-import os
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +23,7 @@ from PIL import Image
 
 from mobilesam import rendering
 from mobilesam.errors import PAGE_LENGTH, sentence
+from mobilesam.machine import usable_cores
 from mobilesam.masks import mask_to_box
 from mobilesam.transforms import read_image
 from mobilesam.ui.courtesy import Courtesy
@@ -81,7 +81,7 @@ class Studio:
     ready: ReadyEmbeddings | None = None
     courtesy: Courtesy = field(default_factory=Courtesy)
     decode_slots: threading.Semaphore = field(
-        default_factory=lambda: threading.BoundedSemaphore(max(1, (os.cpu_count() or 1) // 2))
+        default_factory=lambda: threading.BoundedSemaphore(max(1, usable_cores() // 2))
     )
     encode_slots: threading.Semaphore = field(default_factory=lambda: threading.BoundedSemaphore(1))
     open_slots: threading.Semaphore = field(default_factory=lambda: threading.BoundedSemaphore(1))
