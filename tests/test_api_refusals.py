@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -110,3 +111,18 @@ def test_too_few_values_are_told(api_server: Server) -> None:
     event_id = httpx.post(url, json={"data": [None]}).json()["event_id"]
     answer = httpx.get(f"{url}/{event_id}", timeout=60).text
     assert "The values must be 12: image, points" in answer
+
+
+def test_a_request_that_is_too_large_is_refused_before_it_is_read(api_server: Server) -> None:
+    url = f"{api_server.url}/gradio_api"
+
+    def status_of(address: str, **request: Any) -> int:
+        return httpx.post(f"{url}/{address}", **request, timeout=60).status_code
+
+    large = {"fn_index": 0, "session_hash": "x", "data": ["x" * 1_100_000]}
+    for address in ("run/ask_mask", "run/upload", "queue/join", "call/segment"):
+        assert status_of(address, json=large) == 413
+    assert status_of("call/v2/models", json={}) == 200
+    assert status_of("upload", files={"files": ("p.jpg", bytes(2_000_000))}) == 200
+    assert status_of("run/everything", json={"data": []}) == 404
+    assert status_of("mcp/", content=bytes(30_000_001)) == (413 if find_spec("mcp") else 404)

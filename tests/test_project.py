@@ -72,6 +72,7 @@ def test_front_matter_configures_a_gradio_space(front_matter: dict) -> None:
     assert front_matter["sdk"] == "gradio"
     assert (ROOT / front_matter["app_file"]).is_file()
     assert front_matter["license"] == "apache-2.0"
+    assert front_matter["suggested_hardware"] == "cpu-basic"
     assert {front_matter["colorFrom"], front_matter["colorTo"]} <= SPACE_COLORS
     assert len(front_matter["short_description"]) <= 60
     assert isinstance(front_matter["python_version"], str)

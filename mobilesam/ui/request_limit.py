@@ -9,7 +9,9 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MAX_BODY_BYTES = 1_000_000  # of JSON: the page's largest message has a tenth of it
-UNBOUNDED = re.compile(r"/gradio_api/(upload/?$|mcp(/|$))")  # photos: uploads have their own bound
+MAX_AGENT_BYTES = 30_000_000  # agents may send a photo of 20 MB as text in their JSON
+UPLOAD = re.compile(r"/gradio_api/upload/?$")  # has a bound of its own, max_file_size
+AGENTS = re.compile(r"/gradio_api/mcp(/|$)")
 
 
 class RequestLimit:
@@ -20,25 +22,25 @@ class RequestLimit:
 
     Args:
         app: What answers the others.
-        max_body_bytes: The bound.
     """
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int = MAX_BODY_BYTES) -> None:
-        self.app, self.max_body_bytes = app, max_body_bytes
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, and count what comes of it."""
-        if scope["type"] != "http" or UNBOUNDED.search(scope["path"]):
+        if scope["type"] != "http" or UPLOAD.search(scope["path"]):
             await self.app(scope, receive, send)
             return
+        most = MAX_AGENT_BYTES if AGENTS.search(scope["path"]) else MAX_BODY_BYTES
         received = 0
 
         async def counted() -> Message:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > self.max_body_bytes:
-                raise HTTPException(413, f"A request may have {self.max_body_bytes:,} bytes.")
+            if received > most:
+                raise HTTPException(413, f"A request may have {most:,} bytes.")
             return message
 
         await self.app(scope, counted, send)
