@@ -160,7 +160,11 @@ def measure_many_prompts(settings: Settings, device: torch.device, found: Result
     """Time many prompts with MobileSAM's decoder, which is the others', too."""
     if MOBILE_SAM not in settings.architectures:
         return
-    model, _ = load(MOBILE_SAM, settings.image_size, device)
+    try:
+        model, _ = load(MOBILE_SAM, settings.image_size, device)
+    except Exception as error:  # no memory
+        found.many.append(Many(MOBILE_SAM, "many prompts", problem=first_line(error)))
+        return
     for result in measure_many(model, MOBILE_SAM, settings):
         found.many.append(result)
         _say(result)
@@ -236,7 +240,12 @@ def compare_all_masks(
     ours = [name for name, spec in MODELS.items() if spec.checkpoint is None]
     todo = compared_paths(settings, compiles) if settings.photos else []
     for name in filter(available, [*ours, "mobile_sam"] if todo else []):
-        model = copy.deepcopy(load_model(name, download=False)).to(device)
+        try:
+            model = copy.deepcopy(load_model(name, download=False)).to(device)
+        except Exception as error:  # no memory
+            problem = first_line(error)
+            found.agreements += [MaskAgreement(name, *path, problem=problem) for path in todo]
+            continue
         for path in todo:
             result = MaskAgreement(name, *path)
             compare_masks(model, result, settings)
@@ -327,6 +336,10 @@ def main(words: Sequence[str] | None = None) -> int:
         return 2
     if options.device is None and not has_cuda:
         print("PyTorch sees no NVIDIA GPU here: nothing was measured, and the cells stay empty.")
+        if torch.version.cuda is None:
+            print(
+                "This PyTorch is a CPU build. If there is a GPU: make clean, then make bench-gpu."
+            )
         report(settings, "no NVIDIA GPU", nothing_measured(settings))
         return 0
     device = torch.device(options.device or "cuda")

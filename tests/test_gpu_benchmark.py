@@ -173,7 +173,7 @@ def test_what_fails_is_told_and_the_rest_goes_on(monkeypatch: pytest.MonkeyPatch
             raise AssertionError("A compiler's own.\nWith more lines.")
         return in_precision(model, dtype)
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate much.")
 
     monkeypatch.setattr(gpu, "in_precision", no_bf16)
@@ -189,6 +189,13 @@ def test_what_fails_is_told_and_the_rest_goes_on(monkeypatch: pytest.MonkeyPatch
     assert [speed.problem for speed in found.speeds[2:]] == [
         "OutOfMemoryError: CUDA out of memory."
     ] * 2
+    gpu.measure_many_prompts(ONLY, torch.device("cpu"), found)
+    assert [many.problem for many in found.many] == ["OutOfMemoryError: CUDA out of memory."]
+    monkeypatch.setattr(gpu, "load_model", full)
+    gpu.compare_all_masks(False, ONLY, torch.device("cpu"), found)
+    assert {result.problem for result in found.agreements} == {
+        "OutOfMemoryError: CUDA out of memory."
+    }
 
 
 def test_the_most_wanted_is_measured_first(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,6 +88,12 @@ def test_a_folder_for_labelme(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     (tmp_path / "broken.jpg").unlink()
     assert labelme_folder.main(words) == 0
 
+    (tmp_path / "a diské.json").unlink()
+    Image.fromarray(photo[:120]).save(tmp_path / "a diské.webp")
+    assert labelme_folder.main(words) == 1
+    err = capsys.readouterr().err
+    assert "a diské.webp: " in err and "a diské.json is there already" in err
+
 
 @pytest.fixture
 def boxes(tmp_path: Path) -> Path:

@@ -57,11 +57,12 @@ def main(words: list[str] | None = None) -> int:
         options = EverythingOptions.for_model(model, **given)
     except (ValueError, OSError, CheckpointError) as error:
         parser.error(sentence(error))
-    failures = 0
+    failures, written = 0, set()
     for picture in pictures:
         out = picture.path.with_suffix(".json")
         if out.exists():
-            print(f"{out} is there already and left alone", file=sys.stderr)
+            print(f"{picture.path}: {out} is there already and left alone", file=sys.stderr)
+            failures += out in written  # another photo's, of this name before the suffix
             continue
         try:
             found = annotate(predictor, picture.path, args.label, options)
@@ -70,6 +71,7 @@ def main(words: list[str] | None = None) -> int:
             print(f"{picture.path}: {sentence(error)}", file=sys.stderr)
             failures += 1
         else:
+            written.add(out)
             print(f"{out}: {len(found['shapes'])} polygons")
     return 1 if failures else 0
 
