@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -237,3 +239,23 @@ def test_positions_are_exact_whatever_pytorchs_default_type(dtype: torch.dtype) 
         torch.set_default_dtype(torch.float32)
     for one, other in zip(given, expected, strict=True):
         assert torch.equal(one, other)
+
+
+def test_importing_leaves_the_compiler_out_until_somebody_compiles() -> None:
+    code = """
+import sys, torch
+disable = torch.compiler.disable
+from mobilesam.modeling.timm_import import _without_compiler, timm
+loaded = [name for name in sys.modules if name.startswith("torch._dynamo")]
+assert loaded == [], loaded
+assert torch.compiler.disable is disable
+with _without_compiler():
+    more = torch.compiler.disable(lambda x: x + 1)
+    most = torch.compiler.disable(recursive=False)(lambda x: x + 2)
+assert more(1) == 2 and most(1) == 3
+assert torch.compile(lambda x: more(2 * x), backend="eager")(torch.ones(1)) == 3
+assert sys.modules["torchvision.ops.roi_align"].is_compile_supported("cpu") is True
+assert timm.models.naflexvit.NaFlexRopeIterator.__next__.__name__ == "__next__"
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr

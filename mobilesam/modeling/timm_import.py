@@ -8,11 +8,18 @@ declared by hand, and only there.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import torch
 
+_COMPILER = "torch._dynamo"
 _SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 
 
@@ -30,12 +37,61 @@ def _torchvision_extension_loads() -> bool:
     return False
 
 
+@contextmanager
+def _without_compiler() -> Iterator[None]:
+    """Leave PyTorch's compiler out until somebody compiles.
+
+    timm and torchvision import all of it for one function each, which nobody calls here; that takes
+    a third of the time until a model can be loaded. What they keep instead asks the real ones.
+    """
+    if _COMPILER in sys.modules:
+        yield
+        return
+    disable = torch.compiler.disable
+
+    def disable_later(function: Any = None, *args: Any, **options: Any) -> Any:
+        if function is None:
+            return lambda function: disable_later(function, *args, **options)
+
+        disabled = functools.cache(lambda: disable(function, *args, **options))
+
+        @functools.wraps(function)
+        def call(*values: Any, **named: Any) -> Any:
+            return disabled()(*values, **named)
+
+        return call
+
+    utils = ModuleType(f"{_COMPILER}.utils")
+
+    def real_utils() -> ModuleType:
+        if sys.modules.get(utils.__name__) is utils:
+            del sys.modules[utils.__name__]
+        return importlib.import_module(utils.__name__)
+
+    def attribute(name: str) -> Any:
+        if name.startswith("__"):  # inspect asks all modules for theirs
+            raise AttributeError(name)
+        return getattr(real_utils(), name)  # another thread wants it just now
+
+    utils.__getattr__ = attribute
+    vars(utils)["is_compile_supported"] = lambda device: real_utils().is_compile_supported(device)
+    torch.compiler.disable = disable_later
+    sys.modules[utils.__name__] = utils
+    try:
+        yield
+    finally:
+        torch.compiler.disable = disable
+        if sys.modules.get(utils.__name__) is utils:
+            del sys.modules[utils.__name__]
+
+
 _declared: torch.library.Library | None = None
 if not _torchvision_extension_loads():
     _declared = torch.library.Library("torchvision", "DEF")  # schemas live as long as this object
     for _operator in ("nms", "qnms"):
         _declared.define(f"{_operator}{_SCHEMA}")
 
-import timm  # noqa: E402
+with _without_compiler():
+    import timm
 
 __all__ = ["timm"]
