@@ -12,12 +12,14 @@ import huggingface_hub.constants
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from http_server import FlakyServer, closed_port
 from safetensors.torch import save_file
 
 from mobilesam import Predictor, checkpoints, cli, load_model
 from mobilesam.modeling import Sam, build_model, prepare_for_inference
 from mobilesam.registry import MODELS
+from mobilesam.training import curves
 from tests.browser.demo_server import Server
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # else ONNX Runtime reports to its makers
@@ -73,17 +75,26 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def exported_encoders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache folder that tests share for what takes long: image encoders for other backends."""
-    return tmp_path_factory.mktemp("cache")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of one test run have in common."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
 
 
 @pytest.fixture(scope="session")
-def exported_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported_encoders(run_folder: Path) -> Path:
+    """A cache folder that tests share for what takes long: image encoders for other backends."""
+    return run_folder / "cache"
+
+
+@pytest.fixture(scope="session")
+def exported_onnx(run_folder: Path) -> Path:
     """The embedded model as ONNX, in a folder with a space and a letter of its own."""
-    out = tmp_path_factory.mktemp("export") / "für das Netz"
-    words = ["export", "--model", "embedded", "--out", str(out), "--quantize"]
-    assert cli.main(words) == 0
+    out = run_folder / "für das Netz"
+    with FileLock(run_folder / "export.lock"):
+        if not out.exists():
+            words = ["export", "--model", "embedded", "--out", str(out), "--quantize"]
+            assert cli.main(words) == 0
     return out
 
 
@@ -102,6 +113,12 @@ def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     started = Server(tmp_path_factory.mktemp("api"), options=options)
     yield started
     started.stop()
+
+
+@pytest.fixture
+def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training draws no picture of its curves, which takes longer than a short run itself."""
+    monkeypatch.setattr(curves, "draw_curves", lambda *_: None)
 
 
 @pytest.fixture

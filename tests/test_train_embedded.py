@@ -15,6 +15,8 @@ from mobilesam.training.initialise import initialise_decoder
 from scripts import train_embedded
 from tests.shards import write_shards
 
+pytestmark = pytest.mark.usefixtures("no_curves")
+
 QUICK = ["--steps=2", "--warmup-steps=1", "--workers=0", "--log-steps=1", "--val-photos=0"]
 QUICK += ["--masks-per-image=2", "--box-share=0.4"]
 

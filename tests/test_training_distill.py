@@ -26,6 +26,8 @@ from tests.conftest import disk_photo
 from tests.shards import write_shards
 from tests.training_runs import rows_of, small_config, untimed
 
+pytestmark = pytest.mark.usefixtures("no_curves")
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -31,6 +31,8 @@ from tests.official_checkpoints import write_official_checkpoint
 from tests.shards import write_shards
 from tests.training_runs import small_config, small_data
 
+pytestmark = pytest.mark.usefixtures("no_curves")
+
 DECODER = ("prompt_encoder.", "mask_decoder.")
 
 

@@ -33,6 +33,8 @@ from tests.training_runs import (
     words_of,
 )
 
+pytestmark = pytest.mark.usefixtures("no_curves")
+
 TOLERANCE = 1e-3
 LOSSES = ("loss", "mask_loss", "iou_loss", "iou_single", "iou_last")
 

@@ -36,6 +36,9 @@ from mobilesam.training.run import RULES
 from tests.shards import write_shards
 from tests.training_runs import rows_of, small_config, untimed
 
+pytestmark = pytest.mark.usefixtures("no_curves")
+DRAW_CURVES = curves.draw_curves
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -43,7 +46,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_shards(folder, "val", photos=3)
 
 
-def test_a_run_trains_reports_and_its_model_loads(data: Path, tmp_path: Path) -> None:
+def test_a_run_trains_reports_and_its_model_loads(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(curves, "draw_curves", DRAW_CURVES)
     TeacherRun(small_config(TeacherConfig, data, tmp_path, val_photos=2, licence="CC0")).run()
     rows = rows_of(tmp_path / "log.csv")
     assert [row["step"] for row in rows] == [2, 4]

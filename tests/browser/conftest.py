@@ -13,7 +13,7 @@ import pytest
 from playwright import sync_api
 
 from tests.browser.demo_page import DemoPage
-from tests.browser.demo_server import Server, free_port
+from tests.browser.demo_server import REPOSITORY, Server, free_port
 
 if TYPE_CHECKING:
     from mobilesam.ui.models import ModelShelf
@@ -32,6 +32,7 @@ DISABLED_FEATURES = [
     "PreconnectToSearch",
     "SpareRendererForSitePerProcess",  # a process for a page that no test opens
 ]
+SIZE = {"width": 1280, "height": 860}  # px, of the page
 CHROMIUM_FLAGS = [
     "--headless",
     "--no-sandbox",
@@ -53,10 +54,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def machine_lock(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def machine_lock(run_folder: Path) -> Path:
     """A file that the processes of one test run have in common."""
-    folder = tmp_path_factory.getbasetemp()
-    return (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "machine.lock"
+    return run_folder / "machine.lock"
 
 
 @pytest.fixture(autouse=True)
@@ -91,8 +91,19 @@ def own_server(tmp_path: Path) -> Iterator[Server]:
     started.stop()
 
 
-@pytest.fixture
-def launch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., str]]:
+@pytest.fixture(scope="session")
+def few_examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Some of the examples: a demo in this process encodes all that it has, beside the tests."""
+    folder = tmp_path_factory.mktemp("examples")
+    for name in ("raccoon.jpg", "coffee.jpg", "cat.jpg", "prompts.json"):
+        shutil.copy(REPOSITORY / "examples" / name, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def launch(
+    few_examples: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., str]]:
     """Serve a demo from this process, where a test may replace its parts; returns its address.
 
     Like `own_server` it is to be named before `visit`.
@@ -100,10 +111,11 @@ def launch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable
     from mobilesam.ui import LAUNCH_OPTIONS, build_demo
 
     demos = []
+    patch = pytest.MonkeyPatch()
+    patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("launched")))
 
     def serve(models: ModelShelf, **options: Any) -> str:
-        monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
-        demos.append(build_demo(models=models, **options))
+        demos.append(build_demo(models=models, examples_folder=few_examples, **options))
         _, url, _ = demos[-1].launch(
             server_port=free_port(), prevent_thread_lock=True, quiet=True, **LAUNCH_OPTIONS
         )
@@ -112,6 +124,7 @@ def launch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable
     yield serve
     for demo in demos:
         demo.close()
+    patch.undo()
 
 
 def launch_chromium(browser_type: sync_api.BrowserType, **options: Any) -> sync_api.Browser:
@@ -128,19 +141,35 @@ def chromium() -> Iterator[sync_api.Browser]:
         browser.close()
 
 
+def new_page(chromium: sync_api.Browser, **options: Any) -> sync_api.Page:
+    """Open an empty page as a new visitor, of 1280 x 860 px unless another size is given."""
+    return chromium.new_context(**{"viewport": SIZE, **options}).new_page()
+
+
 @pytest.fixture
 def visit(chromium: sync_api.Browser, server_url: str) -> Iterator[Callable[..., DemoPage]]:
     """Open the demo as a new visitor; at the end no page may have had an error or left the host."""
     pages: list[DemoPage] = []
 
     def open_demo(
-        url: str = server_url, *, address: str = "", keep_objects: bool = False, **options: object
+        url: str = server_url,
+        *,
+        address: str = "",
+        keep_objects: bool = False,
+        has_clock: bool = False,
+        script: str = "",
+        **options: object,
     ) -> DemoPage:
-        """Open the page; the objects it opens with are deleted unless they are to be seen."""
-        options.setdefault("viewport", {"width": 1280, "height": 860})
-        context = chromium.new_context(**options)
-        page = DemoPage(context.new_page(), url)
+        """Open the page; the objects it opens with are deleted unless they are to be seen.
+
+        With a clock, the test may let the page's time pass; a script runs before the page's own.
+        """
+        page = DemoPage(new_page(chromium, **options), url)
         pages.append(page)
+        if has_clock:
+            page.page.clock.install()
+        if script:
+            page.page.add_init_script(script)
         page.start(address)
         if not keep_objects and not address:
             page.clear_objects()
@@ -157,3 +186,44 @@ def visit(chromium: sync_api.Browser, server_url: str) -> Iterator[Callable[...,
 @pytest.fixture
 def demo(visit: Callable[..., DemoPage]) -> DemoPage:
     return visit()
+
+
+@pytest.fixture(scope="module")
+def lasting(chromium: sync_api.Browser, server_url: str) -> Iterator[list[DemoPage]]:
+    """The page that a module's tests share, once the first of them has opened it."""
+    pages: list[DemoPage] = []
+    yield pages
+    for page in pages:
+        page.page.context.close()
+
+
+@pytest.fixture
+def coffee(
+    request: pytest.FixtureRequest,
+    lasting: list[DemoPage],
+    chromium: sync_api.Browser,
+    server_url: str,
+) -> Iterator[DemoPage]:
+    """A page that shows coffee.jpg as if just opened; loading it takes longer than most tests.
+
+    A test that leaves more behind than prompts, a tool or the size of its window has to take
+    ``new_coffee`` instead. After a failure the next test gets a new page.
+    """
+    if not lasting:
+        lasting.append(DemoPage(new_page(chromium), server_url))
+        lasting[0].start()
+    page, failed = lasting[0], request.session.testsfailed
+    page.start_over(SIZE)
+    yield page
+    if request.session.testsfailed > failed or page.errors or page.foreign_requests:
+        lasting.clear()
+        page.page.context.close()
+    assert page.errors == []
+    assert page.foreign_requests == []
+
+
+@pytest.fixture
+def new_coffee(demo: DemoPage) -> DemoPage:
+    """A page of the test's own that shows coffee.jpg."""
+    demo.open_example("coffee.jpg")
+    return demo

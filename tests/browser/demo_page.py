@@ -64,6 +64,25 @@ class DemoPage:
         self.page.goto(self.url + address)
         self.wait_ready()
 
+    def start_over(self, size: dict[str, int]) -> None:
+        """Make a used page like one that has just opened coffee.jpg."""
+        page = self.page
+        page.mouse.up()
+        page.unroute_all()
+        page.set_viewport_size(size)
+        page.evaluate("scrollTo(0, 0)")
+        page.locator(".ms-tab[data-tab=segment]").click()
+        self.tool("include")
+        page.evaluate(
+            """() => {
+              const opacity = document.querySelector(".ms [aria-label=Opacity]");
+              opacity.value = 50;
+              opacity.dispatchEvent(new Event("input"));
+              for (const part of document.querySelectorAll(".ms details")) part.open = false;
+            }"""
+        )
+        self.open_example("coffee.jpg")
+
     def reload(self) -> None:
         """Load the page anew; what Gradio says of an answer that this cuts off is no error."""
         before = len(self.errors)
@@ -112,8 +131,9 @@ class DemoPage:
             """() => {
               const live = document.querySelector(".ms > .ms-hidden[role=status]");
               window.said = [];
-              new MutationObserver(() => said.push(live.textContent.trim()))
-                .observe(live, { childList: true, characterData: true, subtree: true });
+              window.listener?.disconnect();
+              window.listener = new MutationObserver(() => said.push(live.textContent.trim()));
+              listener.observe(live, { childList: true, characterData: true, subtree: true });
             }"""
         )
         return lambda: self.page.evaluate("() => said")

@@ -17,7 +17,7 @@ class EverythingTab:
     def show(self, name: str = "everything") -> None:
         self.page.locator(f"[role=tab][data-tab={name}]").click()
 
-    def choose(self, density: int = 16, fast: bool = True, **thresholds: float) -> None:
+    def choose(self, density: int = 8, fast: bool = True, **thresholds: float) -> None:
         self.page.get_by_role("radio", name=f"{density}×{density}").check()
         self.page.get_by_role("radio", name="Fast" if fast else "Exact").check()
         for name, value in thresholds.items():
@@ -52,11 +52,12 @@ class EverythingTab:
         cells = self.rows.locator(f"td:nth-child({number})").all_inner_texts()
         return [float(text.removesuffix(" px").split()[-1].replace(",", "")) for text in cells]
 
-    def spot_of_lit(self) -> None:
-        """Move the mouse over the photo until it shows a mask alone."""
+    def spot_of_lit(self) -> tuple[float, float]:
+        """Move the mouse over the photo until it shows a mask alone; returns where on the page."""
         width, height = self.demo.photo_size
         for x, y in [(0.5, 0.5), (0.4, 0.6), (0.6, 0.4), (0.3, 0.5), (0.5, 0.8)]:
-            self.page.mouse.move(*self.demo.screen(width * x, height * y))
+            spot = self.demo.screen(width * x, height * y)
+            self.page.mouse.move(*spot)
             if self.demo.data("lit"):
-                return
+                return spot
         raise AssertionError("no mask under any of five spots")

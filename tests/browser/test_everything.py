@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mobilesam import Predictor, load_model
+from mobilesam import generate
+from mobilesam.ui.everything import parse_options
 from tests.browser.demo_page import LOST, iou
 from tests.browser.everything_tab import EverythingTab
 from tests.browser.pace import slowness
@@ -20,8 +21,13 @@ CLICKS = 6  # of a second visitor
 
 
 @pytest.fixture(scope="module")
-def predictor():
-    return Predictor(load_model("embedded"))
+def photographer(embedded) -> dict[int, np.ndarray]:
+    """The masks that the library finds there as the page asks for them, by their areas."""
+    embedding = embedded.encode(EXAMPLES / "photographer.jpg")
+    options = parse_options({"density": 16}, embedded.model, embedding.original_size).search
+    records = list(generate(embedded, embedding, options))
+    assert len({record.area for record in records}) == len(records)
+    return {record.area: record.mask() for record in records}
 
 
 def test_masks_appear_while_the_search_goes_on_and_are_sorted(demo):
@@ -81,7 +87,7 @@ def test_a_browser_that_hides_what_canvases_hold_shows_the_same_masks(demo):
 @pytest.mark.alone
 def test_looking_at_masks_asks_the_server_nothing(demo):
     tab = EverythingTab(demo, "rocket.jpg")
-    tab.search(fast=False, Predicted_IoU=0.2, Stability=0.3)
+    tab.search(density=16, fast=False, Predicted_IoU=0.2, Stability=0.3)
     assert tab.count >= 100
     requests = []
     demo.page.on("request", lambda request: requests.append(request.url))
@@ -117,10 +123,10 @@ def test_looking_at_masks_asks_the_server_nothing(demo):
     assert requests == []
 
 
-def test_a_click_makes_an_object_of_nearly_that_mask(demo, predictor):
+def test_a_click_makes_an_object_of_nearly_that_mask(demo, photographer):
     tab = EverythingTab(demo, "photographer.jpg")
-    tab.search()
-    area = tab.column(2)[0]
+    tab.search(density=16)
+    area = int(tab.column(2)[0])
     tab.rows.first.hover()
     tab.rows.first.click()
     demo.wait_mask()
@@ -141,12 +147,11 @@ def test_a_click_makes_an_object_of_nearly_that_mask(demo, predictor):
     assert demo.objects == before
     assert demo.page.locator(".ms-tool[aria-checked=true]").get_attribute("data-tool") == "include"
 
-    found = found_mask(predictor, "photographer.jpg", area)
     tab.show("segment")
     assert demo.page.locator("[data-action=clear]").is_enabled()
     sharpness = "(canvas) => canvas.width / canvas.clientWidth"
     assert demo.page.locator(".ms-candidate canvas").first.evaluate(sharpness) > 1.8
-    assert iou(demo.saved_mask(), found) >= 0.95
+    assert iou(demo.saved_mask(), photographer[area]) >= 0.95
 
     demo.clear_objects()  # so that it can be taken again
     tab.show("everything")
@@ -158,9 +163,9 @@ def test_a_click_makes_an_object_of_nearly_that_mask(demo, predictor):
     demo.page.mouse.up()
     demo.wait_mask()
     assert len(demo.objects) == 1
-    found = found_mask(predictor, "photographer.jpg", float(lit[:-3].replace(",", "")))
+    area = int(lit.removesuffix(" px").replace(",", ""))
     tab.show("segment")
-    assert iou(demo.saved_mask(), found) >= 0.95
+    assert iou(demo.saved_mask(), photographer[area]) >= 0.95
 
 
 def test_after_moving_the_photo_masks_can_be_picked_again(demo):
@@ -168,30 +173,16 @@ def test_after_moving_the_photo_masks_can_be_picked_again(demo):
     tab.search()
     tools = demo.page.locator(".ms-tool[aria-disabled=false]")
     assert tools.all_inner_texts() == ["Pick", "Move"]
+    spot = tab.spot_of_lit()
     tools.last.click()
-    x, y = (side / 2 for side in demo.photo_size)
-    demo.page.mouse.click(*demo.screen(x, y))
+    demo.page.mouse.click(*spot)
     assert demo.objects == []
     tools.first.click()
-    tab.spot_of_lit()
-    demo.page.mouse.down()
-    demo.page.mouse.up()
+    demo.page.mouse.click(*spot)
     demo.wait_mask()
     assert len(demo.objects) == 1
     tab.show("segment")
     assert demo.page.locator(".ms-tool[aria-disabled=false]").first.inner_text() == "Include"
-
-
-def found_mask(predictor: Predictor, example: str, area: float) -> np.ndarray:
-    """The library's mask of that area, searched for as the page does by default."""
-    from mobilesam import generate
-    from mobilesam.ui.everything import parse_options
-
-    embedding = predictor.encode(EXAMPLES / example)
-    options = parse_options({}, predictor.model, embedding.original_size).search
-    masks = [record for record in generate(predictor, embedding, options) if record.area == area]
-    assert len(masks) == 1
-    return masks[0].mask()
 
 
 @pytest.mark.alone

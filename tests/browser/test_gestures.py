@@ -12,12 +12,6 @@ PEN = """([kind, x, y]) => {
 }"""
 
 
-@pytest.fixture
-def coffee(demo):
-    demo.open_example("coffee.jpg")
-    return demo
-
-
 def test_a_double_click_is_one_point(coffee):
     coffee.page.mouse.dblclick(*coffee.screen(300, 200))
     coffee.wait_mask()
@@ -147,23 +141,23 @@ def test_a_key_gives_up_what_is_drawn_or_moved(coffee, key):
     coffee.wait_mask()
 
 
-def test_a_pen_draws_a_box_and_excludes_by_holding(coffee):
+def test_a_pen_draws_a_box_and_excludes_by_holding(new_coffee):
     def pen(kind, x, y):
-        coffee.page.evaluate(PEN, [kind, *coffee.screen(x, y)])
+        new_coffee.page.evaluate(PEN, [kind, *new_coffee.screen(x, y)])
 
     pen("pointerenter", 100, 100)
-    stage = coffee.page.locator(".ms-stage")
+    stage = new_coffee.page.locator(".ms-stage")
     assert stage.evaluate("(element) => element.style.touchAction") == "none"
     pen("pointerdown", 100, 100)
     pen("pointermove", 200, 200)
     pen("pointermove", 300, 250)
     pen("pointerup", 300, 250)
-    assert coffee.box is not None
-    assert coffee.points == []
+    assert new_coffee.box is not None
+    assert new_coffee.points == []
     pen("pointerdown", 400, 300)
-    coffee.page.wait_for_selector('.ms:not([data-points="[]"])')
+    new_coffee.page.wait_for_selector('.ms:not([data-points="[]"])')
     pen("pointerup", 400, 300)
-    assert [label for _, _, label in coffee.points] == [0]
+    assert [label for _, _, label in new_coffee.points] == [0]
     pen("pointerleave", 400, 300)
     assert stage.evaluate("(element) => element.style.touchAction") != "none"
 
@@ -247,14 +241,14 @@ TOUCH = """(moves) => {
 }"""
 
 
-def test_a_third_finger_does_not_make_a_pinch_jump(coffee):
+def test_a_third_finger_does_not_make_a_pinch_jump(new_coffee):
     pinch = [
         ("pointerdown", 1, 200, 200),
         ("pointerdown", 2, 300, 200),
         ("pointermove", 2, 350, 200),
     ]
-    coffee.page.evaluate(TOUCH, pinch)
-    zoom = coffee.page.locator(".ms-zoom-fit").inner_text()
+    new_coffee.page.evaluate(TOUCH, pinch)
+    zoom = new_coffee.page.locator(".ms-zoom-fit").inner_text()
     assert zoom == "150 %"
     palm = [
         ("pointerdown", 3, 350, 420),
@@ -262,8 +256,8 @@ def test_a_third_finger_does_not_make_a_pinch_jump(coffee):
         ("pointermove", 2, 350, 201),
         ("pointermove", 2, 350, 200),
     ]
-    coffee.page.evaluate(TOUCH, palm)
-    assert coffee.page.locator(".ms-zoom-fit").inner_text() == zoom
+    new_coffee.page.evaluate(TOUCH, palm)
+    assert new_coffee.page.locator(".ms-zoom-fit").inner_text() == zoom
 
 
 def test_the_cursor_says_what_a_press_would_do(coffee):

@@ -16,11 +16,11 @@ from tests.browser.pictures import phone_photo
 
 
 @pytest.fixture
-def mounted(monkeypatch, tmp_path):
+def mounted(monkeypatch, tmp_path, few_examples):
     """Address of the page in an application that this process serves."""
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
     application = fastapi.FastAPI()
-    page = build_demo(model="embedded", fetch_official=False)
+    page = build_demo(model="embedded", fetch_official=False, examples_folder=few_examples)
     options = {**LAUNCH_OPTIONS}
     del options["state_session_capacity"]
     gr.mount_gradio_app(application, page, path="/tools/sam", **options)

@@ -11,20 +11,13 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from mobilesam import Predictor, Refinement, load_model, predict_steps
+from mobilesam import Refinement, predict_steps
 from tests.browser.demo_page import DemoPage, iou
 
 
 @pytest.fixture(scope="module")
-def library():
-    predictor = Predictor(load_model("embedded"))
-    return predictor, predictor.encode("examples/coffee.jpg")
-
-
-@pytest.fixture
-def coffee(demo) -> DemoPage:
-    demo.open_example("coffee.jpg")
-    return demo
+def library(embedded):
+    return embedded, embedded.encode("examples/coffee.jpg")
 
 
 def new_object(demo: DemoPage) -> None:
@@ -68,10 +61,10 @@ def thumbnails(demo: DemoPage) -> list[str]:
     )
 
 
-def test_only_the_masks_in_use_stay_decoded_and_no_picture_is_read_back(coffee):
+def test_only_the_masks_in_use_stay_decoded_and_no_picture_is_read_back(new_coffee):
     """Fifty objects with four masks of 3 MB each would be 600 MB. And browsers that guard against
     tracking give noise for what a canvas holds."""
-    coffee.page.evaluate(
+    new_coffee.page.evaluate(
         """() => {
           window.decoded = window.readBack = 0;
           const { decode } = Image.prototype;
@@ -83,25 +76,25 @@ def test_only_the_masks_in_use_stay_decoded_and_no_picture_is_read_back(coffee):
           };
         }"""
     )
-    coffee.click(300, 200)
-    coffee.wait_mask()
-    count = coffee.page.locator(".ms-candidate").count()
-    assert coffee.page.evaluate("window.decoded") == count
-    cup = thumbnails(coffee)
+    new_coffee.click(300, 200)
+    new_coffee.wait_mask()
+    count = new_coffee.page.locator(".ms-candidate").count()
+    assert new_coffee.page.evaluate("window.decoded") == count
+    cup = thumbnails(new_coffee)
     for place in ((100, 50), (480, 60), (560, 220)):  # what was there a few steps ago is kept
-        new_object(coffee)
-        coffee.click(*place)
-        coffee.wait_mask()
-    assert thumbnails(coffee) != cup
-    before = coffee.page.evaluate("window.decoded")
-    row(coffee, 0).locator("[data-do=select]").click()
-    coffee.page.wait_for_function("(all) => window.decoded >= all", arg=before + count - 1)
-    coffee.page.wait_for_function(
+        new_object(new_coffee)
+        new_coffee.click(*place)
+        new_coffee.wait_mask()
+    assert thumbnails(new_coffee) != cup
+    before = new_coffee.page.evaluate("window.decoded")
+    row(new_coffee, 0).locator("[data-do=select]").click()
+    new_coffee.page.wait_for_function("(all) => window.decoded >= all", arg=before + count - 1)
+    new_coffee.page.wait_for_function(
         "(all) => all.every((one, at) => document.querySelectorAll('.ms-candidate canvas')[at]"
         "?.toDataURL() === one)",
         arg=cup,
     )
-    assert coffee.page.evaluate("window.readBack") == 0
+    assert new_coffee.page.evaluate("window.readBack") == 0
 
 
 def test_each_object_has_its_prompts_mask_and_colour(two, library):
@@ -344,12 +337,12 @@ def rasterised(demo: DemoPage, svg: str, shape: tuple[int, int]) -> np.ndarray:
     return np.asarray(picture.convert("RGBA"))[..., 3] > 127
 
 
-def test_a_drag_keeps_the_chosen_mask_on_the_screen(coffee):
-    coffee.click(300, 200)
-    coffee.wait_mask()
-    coffee.page.locator(".ms-candidate[aria-checked=false]").last.click()
-    coffee.page.get_by_text("Clean up the edge").click()
-    coffee.page.evaluate(
+def test_a_drag_keeps_the_chosen_mask_on_the_screen(new_coffee):
+    new_coffee.click(300, 200)
+    new_coffee.wait_mask()
+    new_coffee.page.locator(".ms-candidate[aria-checked=false]").last.click()
+    new_coffee.page.get_by_text("Clean up the edge").click()
+    new_coffee.page.evaluate(
         """() => {
           window.blanks = 0;
           const look = () => {
@@ -361,18 +354,18 @@ def test_a_drag_keeps_the_chosen_mask_on_the_screen(coffee):
           look();
         }"""
     )
-    box = coffee.page.get_by_label("Smooth").bounding_box()
+    box = new_coffee.page.get_by_label("Smooth").bounding_box()
     middle = box["y"] + box["height"] / 2
-    coffee.page.mouse.move(box["x"] + 3, middle)
-    coffee.page.mouse.down()
+    new_coffee.page.mouse.move(box["x"] + 3, middle)
+    new_coffee.page.mouse.down()
     for step in range(12):
-        coffee.page.mouse.move(box["x"] + 5 + step * box["width"] / 14, middle)
-        coffee.page.wait_for_timeout(40)
-    coffee.page.mouse.up()
-    coffee.wait_mask()
-    assert coffee.page.evaluate("blanks") == 0
-    coffee.action("undo")  # one entry for the whole drag
-    assert coffee.objects[0]["refine"]["smooth"] == 0
+        new_coffee.page.mouse.move(box["x"] + 5 + step * box["width"] / 14, middle)
+        new_coffee.page.wait_for_timeout(40)
+    new_coffee.page.mouse.up()
+    new_coffee.wait_mask()
+    assert new_coffee.page.evaluate("blanks") == 0
+    new_coffee.action("undo")  # one entry for the whole drag
+    assert new_coffee.objects[0]["refine"]["smooth"] == 0
 
 
 def drag_slider(demo: DemoPage, label: str, *shares: float) -> None:

@@ -6,24 +6,15 @@ import numpy as np
 import pytest
 from playwright.sync_api import expect
 
-from mobilesam import Predictor, load_model, predict_steps
+from mobilesam import predict_steps
 from tests.browser.demo_page import iou
 from tests.browser.pictures import disc
 
-EXAMPLE = "coffee.jpg"
-
 
 @pytest.fixture(scope="module")
-def library():
+def library(embedded):
     """Predictor and the example's embedding, straight from the library."""
-    predictor = Predictor(load_model("embedded"))
-    return predictor, predictor.encode(f"examples/{EXAMPLE}")
-
-
-@pytest.fixture
-def coffee(demo):
-    demo.open_example(EXAMPLE)
-    return demo
+    return embedded, embedded.encode("examples/coffee.jpg")
 
 
 def expected_mask(library, points=(), box=None):
@@ -341,7 +332,7 @@ def test_the_python_lines_say_what_was_asked(coffee):
     code = coffee.page.locator(".ms-code code").first.inner_text()
     assert f"points=[({x}, {y})], labels=[1]" in code
     assert 'load_model("embedded")' in code
-    assert f'encode("examples/{EXAMPLE}")' in code
+    assert 'encode("examples/coffee.jpg")' in code
 
 
 def test_the_command_takes_no_file_for_an_option(demo, tmp_path):
@@ -357,10 +348,9 @@ def test_the_command_takes_no_file_for_an_option(demo, tmp_path):
     assert command.inner_text().endswith(" --out ./-x.mask.png")
 
 
-def test_a_mac_has_its_own_key_for_undo(demo):
-    assert demo.page.get_by_role("button", name="Undo (Ctrl+Z)").count() == 1
-    demo.page.add_init_script("Object.defineProperty(navigator, 'platform', { value: 'MacIntel' })")
-    demo.reload()
+def test_a_mac_has_its_own_key_for_undo(visit):
+    mac = "Object.defineProperty(navigator, 'platform', { value: 'MacIntel' })"
+    demo = visit(script=mac)
     demo.click(300, 200)
     demo.wait_mask()
     assert demo.page.get_by_role("button", name="Undo (⌘+Z)").is_enabled()

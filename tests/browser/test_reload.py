@@ -257,9 +257,8 @@ def test_a_click_without_a_connection_is_answered_when_there_is_one(demo, photo)
     demo.forgive(LOST)
 
 
-def test_nothing_is_given_up_while_there_is_no_connection(demo, photo):
-    demo.page.clock.install()
-    demo.reload()
+def test_nothing_is_given_up_while_there_is_no_connection(visit, photo):
+    demo = visit(has_clock=True)
     demo.open_file(photo)
     demo.page.context.set_offline(True)
     demo.click(160, 120)

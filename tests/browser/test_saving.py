@@ -20,17 +20,17 @@ FORGET_COPY = """() => new Promise((go) => {
 })"""
 
 
-@pytest.fixture
-def coffee(demo):
-    demo.open_example("coffee.jpg")
-    return demo
-
-
-@pytest.fixture
-def slow(monkeypatch, launch):
-    """A demo with two models that makes no file before it may."""
+@pytest.fixture(scope="module")
+def two_models(launch):
+    """Address of a demo with two models, served by this process."""
     models = ModelShelf("embedded")
     models._add("embedded_student")
+    return launch(models)
+
+
+@pytest.fixture
+def slow(monkeypatch, two_models):
+    """That demo, while it makes no file before it may."""
     begun, may_go_on, export = threading.Semaphore(0), threading.Event(), saving.export
 
     def wait_and_export(*args, **options):
@@ -40,16 +40,13 @@ def slow(monkeypatch, launch):
 
     monkeypatch.setattr(saving, "export", wait_and_export)
     monkeypatch.setattr(saving, "TELL_EVERY_S", 0.2)
-    yield SimpleNamespace(url=launch(models), begun=begun, may_go_on=may_go_on)
+    yield SimpleNamespace(url=two_models, begun=begun, may_go_on=may_go_on)
     may_go_on.set()
 
 
 def ready_to_save(visit, slow, has_clock=False):
     """A visitor whose photo has a mask, and whose time the test may let pass."""
-    demo = visit(slow.url)
-    if has_clock:
-        demo.page.clock.install()
-        demo.reload()
+    demo = visit(slow.url, has_clock=has_clock)
     demo.open_example("coffee.jpg")
     demo.click(300, 200)
     demo.wait_mask()
@@ -229,9 +226,7 @@ def test_the_file_of_a_visitor_who_has_left_is_not_made(slow, visit):
 def test_a_save_reads_the_photo_again_after_that_failed(launch, visit):
     # each visitor's embedding goes with the next one's request
     url = launch(ModelShelf("embedded"), budget_bytes=1)
-    demo = visit(url)
-    demo.page.clock.install()
-    demo.reload()
+    demo = visit(url, has_clock=True)
     demo.open_example("coffee.jpg")
     demo.click(300, 200)
     demo.wait_mask()
@@ -258,9 +253,8 @@ def test_a_save_reads_the_photo_again_after_that_failed(launch, visit):
     demo.forgive("503")  # what was dropped
 
 
-def test_a_save_asks_for_masks_that_were_given_up(demo):
-    demo.page.clock.install()
-    demo.reload()
+def test_a_save_asks_for_masks_that_were_given_up(visit):
+    demo = visit(has_clock=True)
     demo.open_example("coffee.jpg")
     demo.click(300, 200)
     demo.wait_mask()

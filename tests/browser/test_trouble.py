@@ -14,15 +14,8 @@ from tests.browser.pictures import phone_photo
 from tests.browser.traffic import Traffic
 
 
-@pytest.fixture
-def coffee(demo):
-    demo.open_example("coffee.jpg")
-    return demo
-
-
-def test_a_click_goes_on_after_the_server_was_silent_while_encoding(demo):
-    demo.page.clock.install()
-    demo.reload()
+def test_a_click_goes_on_after_the_server_was_silent_while_encoding(visit):
+    demo = visit(has_clock=True)
     traffic = Traffic(demo)
     traffic.catch("encode_picture", drop=True)
     demo.page.locator('.ms-example[data-example="coffee.jpg"]').click()
@@ -41,9 +34,8 @@ def test_a_click_goes_on_after_the_server_was_silent_while_encoding(demo):
     demo.forgive("503")  # what was dropped
 
 
-def test_the_photo_before_comes_back_after_the_server_was_silent_while_opening(demo):
-    demo.page.clock.install()
-    demo.reload()
+def test_the_photo_before_comes_back_after_the_server_was_silent_while_opening(visit):
+    demo = visit(has_clock=True)
     demo.click(250, 250)
     demo.wait_mask()
     traffic = Traffic(demo)
@@ -96,9 +88,8 @@ def test_an_empty_file_does_not_throw_away_the_photo_being_opened(demo, tmp_path
     assert "0 bytes" in demo.notice
 
 
-def test_a_search_without_a_word_is_asked_for_again_but_not_often(demo):
-    demo.page.clock.install()
-    demo.reload()
+def test_a_search_without_a_word_is_asked_for_again_but_not_often(visit):
+    demo = visit(has_clock=True)
     traffic = Traffic(demo)
     traffic.catch("start_everything")
     demo.page.locator("[role=tab][data-tab=everything]").click()
@@ -158,10 +149,10 @@ def test_prompts_made_while_a_photo_is_read_and_cleared_again_do_no_harm(demo):
     assert len(demo.points) == 1
 
 
-def test_candidates_not_yet_drawn_cannot_be_chosen(coffee):
-    coffee.click(300, 200)
-    coffee.wait_mask()
-    coffee.page.evaluate(
+def test_candidates_not_yet_drawn_cannot_be_chosen(new_coffee):
+    new_coffee.click(300, 200)
+    new_coffee.wait_mask()
+    new_coffee.page.evaluate(
         """() => {
           const decode = Image.prototype.decode;
           let count = 0;
@@ -172,20 +163,20 @@ def test_candidates_not_yet_drawn_cannot_be_chosen(coffee):
           };
         }"""
     )
-    rev = coffee.data("rev")
-    coffee.click(100, 300)
-    coffee.page.wait_for_function(
+    rev = new_coffee.data("rev")
+    new_coffee.click(100, 300)
+    new_coffee.page.wait_for_function(
         """(before) => {
           const { rev, paintedRev } = document.querySelector(".ms").dataset;
           return rev !== before && rev === paintedRev;
         }""",
         arg=rev,
     )
-    coffee.page.locator(".ms-candidate").nth(1).click()
-    coffee.page.locator(".ms-candidate").nth(2).click()
-    assert coffee.painted_share() > 0
-    coffee.wait_mask()
-    assert coffee.page.locator(".ms-candidate").count() == 4
+    new_coffee.page.locator(".ms-candidate").nth(1).click()
+    new_coffee.page.locator(".ms-candidate").nth(2).click()
+    assert new_coffee.painted_share() > 0
+    new_coffee.wait_mask()
+    assert new_coffee.page.locator(".ms-candidate").count() == 4
 
 
 def test_an_object_selected_while_another_one_is_asked_about_has_its_own_candidates(coffee):
@@ -262,13 +253,13 @@ def test_files_dropped_beside_the_photo_are_opened_the_first_of_them(demo, tmp_p
     assert "first of 2" in demo.notice
 
 
-@pytest.fixture
-def two_models(monkeypatch, launch):
+@pytest.fixture(scope="module")
+def two_models(launch):
     """Address of a demo with two models, served by this process."""
     shelf = ModelShelf("embedded")
     model = copy.deepcopy(load_model("embedded"))
     model.name = "mobile_sam"  # a second one, of another name
-    monkeypatch.setattr(shelf, "_loader", lambda source, download: model)
+    shelf._loader = lambda source, download: model
     shelf._add("mobile_sam")
     return launch(shelf)
 

@@ -29,11 +29,9 @@ window.fetch = ((fetch) => async (input, init) => {
 
 
 @pytest.fixture
-def ending(demo):
+def ending(visit):
     """A page with an answer out of the queue, which was not yet told that it was the last."""
-    demo.page.clock.install()
-    demo.page.add_init_script(HOLD_END)
-    demo.reload()
+    demo = visit(has_clock=True, script=HOLD_END)
     demo.click(250, 250)
     demo.wait_mask()
     demo.page.evaluate("window.holdsEnd = true")
@@ -63,10 +61,9 @@ def test_a_file_is_made(ending):
     assert saved.value.suggested_filename.endswith("-mask.png")
 
 
-def test_a_busy_server_is_not_asked_again_and_again(demo):
+def test_a_busy_server_is_not_asked_again_and_again(visit):
     """Each of these would be one more in its queue, and a message where that is full."""
-    demo.page.clock.install()
-    demo.reload()
+    demo = visit(has_clock=True)
     traffic = Traffic(demo)
     traffic.catch("encode_picture")
     demo.page.locator('.ms-example[data-example="coffee.jpg"]').click()

@@ -14,12 +14,6 @@ SLOW = 400_000  # bytes a second
 
 
 @pytest.fixture
-def coffee(demo):
-    demo.open_example("coffee.jpg")
-    return demo
-
-
-@pytest.fixture
 def large(tmp_path):
     """A photo that needs some seconds at `SLOW`."""
     path = tmp_path / "large.jpg"
@@ -72,43 +66,45 @@ def test_another_photo_stops_the_one_under_way(demo, large, tmp_path, other):
     assert demo.notice == ""
 
 
-def test_a_connection_that_is_silent_is_given_up(coffee, large):
-    coffee.click(300, 200)
-    coffee.wait_mask()
-    coffee.page.clock.install()
-    coffee.route("**/gradio_api/upload*", lambda route: None)  # never answered
-    with coffee.page.expect_request("**/gradio_api/upload*"):
-        choose(coffee, large)
-    coffee.page.clock.fast_forward(50_000)
-    assert coffee.page.locator(".ms-busy").is_visible()
-    coffee.page.clock.fast_forward(20_000)
+def test_a_connection_that_is_silent_is_given_up(new_coffee, large):
+    new_coffee.click(300, 200)
+    new_coffee.wait_mask()
+    new_coffee.page.clock.install()
+    new_coffee.route("**/gradio_api/upload*", lambda route: None)  # never answered
+    with new_coffee.page.expect_request("**/gradio_api/upload*"):
+        choose(new_coffee, large)
+    new_coffee.page.clock.fast_forward(50_000)
+    assert new_coffee.page.locator(".ms-busy").is_visible()
+    new_coffee.page.clock.fast_forward(20_000)
     said = "large.jpg could not be uploaded; check the connection and try again."
-    coffee.page.locator(".ms-notice", has_text=said).wait_for()
-    assert not coffee.page.locator(".ms-busy").is_visible()
-    assert (coffee.data("title"), coffee.points) == ("coffee.jpg", [[300, 200, 1]])
+    new_coffee.page.locator(".ms-notice", has_text=said).wait_for()
+    assert not new_coffee.page.locator(".ms-busy").is_visible()
+    assert (new_coffee.data("title"), new_coffee.points) == ("coffee.jpg", [[300, 200, 1]])
 
 
-def test_a_lost_connection_is_told_at_once_on_a_page_that_was_not_left_after_all(coffee, large):
-    coffee.page.clock.install(time=0)
-    coffee.page.evaluate("dispatchEvent(new Event('beforeunload'))")
-    coffee.page.clock.pause_at(60)
-    coffee.route("**/gradio_api/upload*", lambda route: route.abort())
-    choose(coffee, large)
-    coffee.page.locator(".ms-notice", has_text="check the connection and try again").wait_for()
-    coffee.forgive(LOST)
+def test_a_lost_connection_is_told_at_once_on_a_page_that_was_not_left_after_all(new_coffee, large):
+    new_coffee.page.clock.install(time=0)
+    new_coffee.page.evaluate("dispatchEvent(new Event('beforeunload'))")
+    new_coffee.page.clock.pause_at(60)
+    new_coffee.route("**/gradio_api/upload*", lambda route: route.abort())
+    choose(new_coffee, large)
+    new_coffee.page.locator(".ms-notice", has_text="check the connection and try again").wait_for()
+    new_coffee.forgive(LOST)
 
 
 @pytest.mark.parametrize("config", ["undefined", '{ root: "https://other.example" }'])
-def test_a_page_that_does_not_know_where_to_lets_gradio_send(coffee, tmp_path, config):
+def test_a_page_that_does_not_know_where_to_lets_gradio_send(new_coffee, tmp_path, config):
     """So it is in a page that embeds the demo as a web component."""
     asked = []
-    coffee.page.on("request", lambda request: asked.append((request.resource_type, request.url)))
-    coffee.page.evaluate(f"() => {{ window.gradio_config = {config}; }}")
+    new_coffee.page.on(
+        "request", lambda request: asked.append((request.resource_type, request.url))
+    )
+    new_coffee.page.evaluate(f"() => {{ window.gradio_config = {config}; }}")
     phone_photo(tmp_path / "mine.jpg")
-    coffee.open_file(tmp_path / "mine.jpg")
+    new_coffee.open_file(tmp_path / "mine.jpg")
     uploads = [kind for kind, url in asked if url.endswith("/gradio_api/upload")]
     assert uploads == ["fetch"]
-    assert coffee.notice == ""
+    assert new_coffee.notice == ""
 
 
 def test_a_photo_that_the_server_cannot_keep_leaves_the_one_before(coffee, tmp_path):
