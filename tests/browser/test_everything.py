@@ -132,12 +132,14 @@ def test_a_click_makes_an_object_of_nearly_that_mask(demo, photographer):
     demo.wait_mask()
     assert len(demo.objects) == 1
     assert demo.page.locator(".ms-adopted").count() == 1
+    assert tab.status.startswith("It is an object now")
     tab.rows.first.click()  # it is one object, however often it is taken
     demo.page.locator(".ms-found-box tr.ms-adopted").press("Enter")
     assert len(demo.objects) == 1
-    for step, count in (("undo", 0), ("redo", 1)):
+    for step, count, told in (("undo", 0, "It is no object any more."), ("redo", 1, "It is an")):
         demo.action(step)
         assert demo.page.locator(".ms-adopted").count() == count
+        assert tab.status.startswith(told)
 
     before = demo.objects  # not seen here, so not changed here
     assert demo.page.locator("[data-action=clear]").is_disabled()

@@ -274,13 +274,15 @@ def test_a_held_key_sets_one_point(coffee):
     assert coffee.points == [[300, 200, 1]]
 
 
-def test_the_keyboard_alone_is_enough(coffee):
+def test_the_keyboard_alone_is_enough(coffee, library):
     page = coffee.page
     page.locator(".ms-stage").focus()
     page.keyboard.press("Enter")
     coffee.wait_mask()
     width, height = coffee.photo_size
     assert coffee.points == [[width // 2, height // 2, 1]]
+    assert iou(coffee.saved_mask(), expected_mask(library, coffee.points)) >= 0.999
+    page.locator(".ms-stage").focus()
     for _ in range(10):
         page.keyboard.press("ArrowRight")
     page.keyboard.press("Shift+ArrowDown")
