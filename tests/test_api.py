@@ -26,7 +26,9 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 from pycocotools import mask as coco_masks
 
-from mobilesam import EverythingOptions, Predictor, generate, rle
+from mobilesam import EverythingOptions, Predictor, generate, load_model, rle
+from mobilesam.exporting import ObjectMask, indexed_png
+from mobilesam.masks import mask_iou
 from mobilesam.photo_exports import KINDS
 from mobilesam.refinement import Refinement
 from mobilesam.steps import predict_steps
@@ -96,6 +98,12 @@ def test_masks_are_those_of_the_library(client: Client, embedded: Predictor, nam
     assert result["size"] == [768, 1024]
     lone = name in ("a lone click", "a lone click, another candidate", "cleaned up")
     assert len(result["candidates"]) == (3 if lone else 4)
+    if name == "a lone click":
+        offered = embedded.candidates(embedded.encode(PHOTO), points=[(620, 300)])
+        offset = EverythingOptions.for_model(embedded.model).stability_score_offset
+        expected = np.stack([offered.iou_predictions, offered.stability_scores(offset)], axis=1)
+        told = [[one["predicted_iou"], one["stability"]] for one in result["candidates"]]
+        np.testing.assert_allclose(told, expected, atol=2e-3)
     chosen = result["candidates"][result["choice"]]
     assert {key: result[key] for key in ("predicted_iou", "stability")} == {
         key: chosen[key] for key in ("predicted_iou", "stability")
@@ -153,7 +161,9 @@ def test_everything_is_what_the_library_finds(client: Client, embedded: Predicto
     assert results[None] is None
     with Image.open(results["indexed"]) as png, Image.open(photo) as picture:
         assert png.size == picture.size
-        assert set(np.unique(np.asarray(png))) <= set(range(len(records) + 1))
+        objects = [ObjectMask(record.rle, "object", record.predicted_iou) for record in records]
+        with Image.open(io.BytesIO(indexed_png(objects, picture.size[::-1]))) as expected:
+            assert np.array_equal(np.asarray(png), np.asarray(expected))
     coco = json.loads(Path(results["coco"]).read_text())
     assert len(coco["annotations"]) == len(records)
     with zipfile.ZipFile(results["zip"]) as archive:
@@ -164,13 +174,18 @@ def test_two_models_are_compared(client: Client, embedded: Predictor) -> None:
     prompts = PROMPTS["a box"]
     result, file = client.predict(
         image=handle_file(PHOTO),
-        **{"first": "embedded", "second": "embedded", "output": "figure"},
+        **{"first": "embedded", "second": "embedded_student", "output": "figure"},
         **prompts,
         api_name="/compare",
     )
-    expected = rle.compress(rle.encode(expected_mask(embedded, prompts)))
-    assert result["first"]["rle"] == result["second"]["rle"] == expected
-    assert result["iou"] == 1
+    student = Predictor(load_model("embedded_student"))
+    masks = [expected_mask(predictor, prompts) for predictor in (embedded, student)]
+    for side, mask in zip(("first", "second"), masks, strict=True):
+        assert mask_iou(coco_masks.decode(result[side]["rle"]).astype(bool), mask) > 0.9999
+    names = [result[side]["model"] for side in ("first", "second")]
+    assert names == ["embedded", "embedded_student"]
+    assert result["iou"] == pytest.approx(mask_iou(*masks), abs=1e-3)
+    assert result["iou"] < 0.99
     assert min(result["first"][key] for key in ("encode_ms", "decode_ms", "file_bytes")) > 0
     assert [len(row) for row in result["measured"]] == [3] * len(result["measured"])
     with Image.open(file) as figure:

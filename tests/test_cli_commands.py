@@ -88,15 +88,6 @@ def test_training_is_not_imported_for_other_commands(
         assert f"    {command} " in stdout
 
 
-def test_everything_and_export_are_imported_when_they_run(run: Run) -> None:
-    status, stdout, _ = run("everything", "--help")
-    assert status == 0
-    assert "--points-per-side" in stdout
-    status, stdout, _ = run("export", "--help")
-    assert status == 0
-    assert "--quantize" in stdout
-
-
 def test_the_backends_that_can_be_chosen_are_those_there_are() -> None:
     assert set(commands.BACKENDS) == set(get_args(Backend))
 

@@ -155,7 +155,7 @@ def test_a_slow_model_can_be_cancelled_and_tells_how_far_it_is(official: Path) -
             progress=watch,
             cancelled=cancelled.is_set,
         )
-    assert time.monotonic() - asked[0] < 1
+    assert time.monotonic() - asked[0] < 3
     assert workers() == []
     assert any("SAM ViT-B (1 of 2): loading 375 MB" in text for text in said)
     assert "(an estimate)" in said[-1]
@@ -164,13 +164,18 @@ def test_a_slow_model_can_be_cancelled_and_tells_how_far_it_is(official: Path) -
 def test_the_process_ends_with_the_one_that_asked(official: Path) -> None:
     code = (
         "from mobilesam.comparison import compare; "
-        f"compare({CAT!r}, ('sam_vit_b', 'sam_vit_b'), points=[(220, 150)])"
+        f"compare({CAT!r}, ('sam_vit_b', 'sam_vit_b'), points=[(220, 150)], "
+        "progress=lambda share, text: print(text, flush=True))"
     )
-    asker = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
+    command = [sys.executable, "-c", code]
+    asker = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert asker.stdout is not None
+    while "encoding" not in (said := asker.stdout.readline()):  # it has its photo, and works
+        assert said
     worker = wait_for_worker(asker.pid)
     asker.send_signal(signal.SIGKILL)
     asker.wait()
-    end = time.monotonic() + 20
+    end = time.monotonic() + 3  # encoding the photo three times takes longer
     while Path(f"/proc/{worker}/cmdline").exists() and state_of(worker) != "Z":
         assert time.monotonic() < end, "an orphan stays"
         time.sleep(0.05)

@@ -214,9 +214,9 @@ def test_specks_and_holes_are_removed(varied_predictor: Predictor, disks: np.nda
         y, x = np.nonzero(mask)
         assert record.bbox == (x.min(), y.min(), np.ptp(x), np.ptp(y))
         assert record.area == np.count_nonzero(mask)
-        for parts in (mask, ~mask):
-            sizes = component_sizes(parts)
-            assert not sizes or len(sizes) == 1 or min(sizes) >= 60
+        islands, holes = component_sizes(mask), component_sizes(~mask)
+        assert len(islands) == 1 or min(islands) >= 60  # the largest stays, however small
+        assert not holes or min(holes) >= 60
     assert changed
     told = [(record.point_coords, record.rle) for record in heard]  # clean from the start
     assert all((record.point_coords, record.rle) in told for record in cleaned)
@@ -324,7 +324,7 @@ def test_the_fast_search_finds_the_same_with_fewer_points(
 
 
 def test_a_fast_search_without_skipping_scores_at_low_resolution(
-    varied_predictor: Predictor, disks: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    varied_predictor: Predictor, disks: np.ndarray
 ) -> None:
     sparse = replace(FREE, points_per_side=None, point_grids=[point_grid(2)], box_nms_thresh=0.9)
     by_place = [
@@ -336,7 +336,7 @@ def test_a_fast_search_without_skipping_scores_at_low_resolution(
     ]
     exact, fast = by_place
     common = exact.keys() & fast.keys()
-    assert len(common) >= 0.5 * len(exact)
+    assert exact and len(common) >= 0.5 * len(exact)
     for key in common:
         assert mask_iou(exact[key].mask(), fast[key].mask()) > 0.98
         assert exact[key].stability_score == pytest.approx(fast[key].stability_score, abs=0.1)

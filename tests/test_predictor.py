@@ -71,6 +71,24 @@ def test_how_many_masks(
     assert result.decode_ms > 0
 
 
+def test_stability_is_that_of_the_logits_over_the_photo(
+    small_model: Sam, noise_photo: np.ndarray
+) -> None:
+    model = copy.deepcopy(small_model)
+    model.pads_to_square = True
+    predictor = Predictor(model)
+    result = predictor.predict(predictor.encode(noise_photo), points=[(80, 40)])
+    assert result.low_res_logits.shape == (3, 32, 32)
+    for offset in (0.02, 1.0):
+        scores = result.stability_scores(offset)
+        assert scores.dtype == np.float32
+        for logits, score in zip(result.low_res_logits, scores, strict=True):
+            seen = logits[:18]  # 72 of 128 px, the rest is padding
+            smaller, larger = (np.count_nonzero(seen > cut) for cut in (offset, -offset))
+            assert score == pytest.approx(smaller / larger, abs=1e-6)
+    assert 0.3 < result.stability_scores(0.02).min() < 1
+
+
 def test_candidates_offer_everything(small_predictor: Predictor, embedding: ImageEmbedding) -> None:
     click = {"points": [(80, 40)], "labels": [1]}
     offered = small_predictor.candidates(embedding, **click)
@@ -240,6 +258,8 @@ def test_a_batch_says_how_to_read_it(small_predictor: Predictor, embedding: Imag
     for read in (result.mask, result.logits):
         with pytest.raises(ValueError, match=r"batch of 2 boxes; .*masks\[k, m\]"):
             read(0)
+    with pytest.raises(ValueError, match=r"batch of 2 boxes; .*\[k\]\.stability_scores"):
+        result.stability_scores()
     second = result[1]
     assert second.best == int(result.iou_predictions[1].argmax())
     np.testing.assert_array_equal(second.mask(2), result.masks[1, 2])
@@ -325,8 +345,10 @@ def test_a_copy_in_half_precision_answers_for_the_same_embedding(
     half = Predictor(copy.deepcopy(small_predictor.model).to(torch.bfloat16))
     boxes = np.array([(10 + 8 * k, 10, 60 + 8 * k, 70) for k in range(8)])
     for wanted in ({"points": [(80, 40)]}, {"boxes": boxes[:2]}, {"boxes": boxes}):
-        prediction = half.predict(embedding, **wanted)
-        assert np.isfinite(prediction.low_res_logits).all()
+        expected = small_predictor.predict(embedding, **wanted).low_res_logits
+        np.testing.assert_allclose(
+            half.predict(embedding, **wanted).low_res_logits, expected, atol=0.05
+        )
 
 
 def test_points_may_be_tensors_that_are_trained(

@@ -119,12 +119,6 @@ def test_package_data_covers_what_the_package_reads(pyproject: dict) -> None:
     assert package / "py.typed" in covered  # else type checkers take all of it for Any
 
 
-def test_readme_shows_files_that_exist() -> None:
-    text = re.sub(r"^```.*?^```", "", (ROOT / "README.md").read_text(), flags=re.M | re.S)
-    for link in re.findall(r"\]\((?!https?:|#)([^)]+)\)", text):
-        assert (ROOT / link).exists(), f"README.md links to {link}, which does not exist"
-
-
 def test_readme_names_the_paper() -> None:
     text = (ROOT / "README.md").read_text()
     assert "@article{" in text and "arXiv:2306.14289" in text
@@ -165,10 +159,9 @@ def test_no_registry_hosts() -> None:
             assert host.encode() not in content, f"{path.relative_to(ROOT)} names {host}"
 
 
-@pytest.mark.parametrize("statement", ["import mobilesam", "from mobilesam import *"])
-def test_importing_the_package_stays_light(statement: str) -> None:
-    heavy = "{'gradio', 'matplotlib.pyplot'}"
-    code = f"import sys; {statement}; print(sorted({heavy} & set(sys.modules)))"
+def test_importing_the_package_stays_light() -> None:
+    heavy = "{'gradio', 'matplotlib'}"
+    code = f"import sys; from mobilesam import *; print(sorted({heavy} & set(sys.modules)))"
     run = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120
     )

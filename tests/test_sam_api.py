@@ -397,12 +397,6 @@ def test_numbers_that_float32_cannot_hold_are_refused(predictor: SamPredictor) -
         predictor.predict(np.array([[1e39, 3]]), np.array([1]))
 
 
-def test_labels_must_be_as_many_as_points(predictor: SamPredictor) -> None:
-    wanted = r"point_labels must have shape \(1,\), one for each of point_coords; got \(2,\)"
-    with pytest.raises(ValueError, match=wanted):
-        predictor.predict(np.array([[80, 40]]), np.array([1, 0]))
-
-
 def test_empty_lists_are_no_points(predictor: SamPredictor) -> None:
     box = np.array([20, 10, 90, 70])
     alone = predictor.predict(box=box)[2]

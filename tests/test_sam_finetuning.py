@@ -269,7 +269,7 @@ def test_prompts_that_sam_takes_are_taken(small_model: Sam, photos: list) -> Non
         ({"point_coords": [1, 1], "point_labels": [1]}, r"shape \(N, 2\); got \(2,\)"),
         (
             {"point_coords": [[1, 1]], "point_labels": [1, 0]},
-            r"point_labels must have shape \(1,\)",
+            r"point_labels must have shape \(1,\), one for each of point_coords; got \(2,\)",
         ),
         ({"point_coords": [[1, 1]], "point_labels": [2]}, r"got \[2"),
         ({"mask_input": np.zeros((1, 256, 256))}, r"mask_input must be the low_res_logits"),

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from mobilesam.files import check_folder, make_folder
-from mobilesam.modeling.image_encoder import EMBED_STRIDE
 from mobilesam.training.config import DistillConfig, TeacherConfig
-from mobilesam.training.data_config import BUCKET_STEP, DataConfig
+from mobilesam.training.data_config import DataConfig
 from mobilesam.training.places import check_places
 from tests.shards import SA1B_VAL, write_sa1b, write_shards
 from tests.training_runs import environment
@@ -87,7 +86,3 @@ def test_a_folder_is_refused_before_it_is_made_as_it_would_be_then(
     assert said[0] == said[1]
     check_folder(tmp_path / "new" / "below")
     assert not (tmp_path / "new").exists()
-
-
-def test_batches_have_whole_cells() -> None:
-    assert BUCKET_STEP == 2 * EMBED_STRIDE
