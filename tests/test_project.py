@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -129,9 +130,14 @@ def test_every_example_has_a_source_and_every_source_an_example() -> None:
     cells = {name: [cell.strip() for cell in rest.split(" | ")] for name, rest in rows}
     assert len(EXAMPLES) >= 6
     assert sorted(cells) == [path.name for path in EXAMPLES]
+    described = json.loads((ROOT / "examples/prompts.json").read_text())
     for name, (shows, author, licence, source, change) in cells.items():
         assert all((shows, author, source, change)), name
         assert "public domain" in licence or "CC" in licence, name
+        by, terms = described[name]["credit"].split(", ")  # as the page says it
+        assert by in author and terms in licence, name
+        if "CC BY" in licence:
+            assert described[name]["source"] in author, name
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)

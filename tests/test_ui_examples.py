@@ -108,13 +108,18 @@ def test_described_photographs_come_first_and_their_objects_are_completed(tmp_pa
     for name in ("cat.jpg", "dahlia.jpg", "temple.jpg"):
         shutil.copy(FOLDER / name, tmp_path)
     prompts = {
-        "temple.jpg": {"objects": [{"box": [70, 25, 360, 390], "points": [[200, 200, 1]]}]},
+        "temple.jpg": {
+            "objects": [{"box": [70, 25, 360, 390], "points": [[200, 200, 1]]}],
+            "credit": "Somebody, CC BY 2.0",
+            "source": "javascript:alert(1)",
+        },
         "gone.jpg": {"objects": []},
     }
     (tmp_path / "prompts.json").write_text(json.dumps(prompts))
     first, *others = thumbnails(find_examples(tmp_path))
     assert [other["name"] for other in others] == ["cat.jpg", "dahlia.jpg"]
-    assert first["source"].startswith("data:image/jpeg;base64,")
+    assert first["thumbnail"].startswith("data:image/jpeg;base64,")
+    assert (first["credit"], first["source"]) == ("Somebody, CC BY 2.0", "")  # no such link
     assert first["objects"] == [
         {
             "name": "Object 1",

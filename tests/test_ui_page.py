@@ -226,8 +226,8 @@ def test_the_canvas_starts_with_models_and_examples(demo):
 def test_thumbnails_are_small(tmp_path):
     Image.effect_noise((3000, 2000), 60).save(tmp_path / "noise.jpg")
     (thumbnail,) = thumbnails(find_examples(tmp_path))
-    assert thumbnail["source"].startswith("data:image/jpeg;base64,")
-    assert len(thumbnail["source"]) < 60_000
+    assert thumbnail["thumbnail"].startswith("data:image/jpeg;base64,")
+    assert len(thumbnail["thumbnail"]) < 60_000
 
 
 def test_no_examples_is_no_error(tmp_path):

@@ -51,6 +51,8 @@ class Example:
         title: What it is called on the page.
         thumbnail: A small data URI.
         hint: One line: what its prompts show; "" without prompts.
+        credit: Who took it, and on what terms it is shown; "" where that is not said.
+        source: Where it comes from, an https address, or "".
         objects: Objects in the page's form, without ids; empty without prompts.
     """
 
@@ -59,6 +61,8 @@ class Example:
     title: str
     thumbnail: str
     hint: str = ""
+    credit: str = ""
+    source: str = ""
     objects: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -106,8 +110,10 @@ def _example(path: Path, thumbnail: str, entry: Any) -> Example:
             _wire_object(raw, number, (height, width))
             for number, raw in enumerate(entry["objects"], start=1)
         ]
-        title, hint = str(entry.get("title", title)), str(entry.get("hint", ""))
-        return replace(plain, title=title, hint=hint, objects=objects)
+        words = {name: str(entry.get(name, "")) for name in ("hint", "credit", "source")}
+        if not words["source"].startswith("https://"):
+            words["source"] = ""
+        return replace(plain, title=str(entry.get("title", title)), objects=objects, **words)
     except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
         LOGGER.warning("%s comes without prompts, those given cannot be used: %r", path, error)
         return plain
@@ -145,7 +151,9 @@ def thumbnails(examples: Mapping[str, Example]) -> list[dict[str, Any]]:
             "name": example.name,
             "title": example.title,
             "hint": example.hint,
-            "source": example.thumbnail,
+            "credit": example.credit,
+            "source": example.source,
+            "thumbnail": example.thumbnail,
             "objects": example.objects,
         }
         for example in examples.values()

@@ -24,6 +24,18 @@ def test_the_page_offers_examples_and_says_what_to_do(demo):
     assert demo.page.locator(".ms-model-name").inner_text()
 
 
+def test_an_example_s_photographer_is_named(demo, tmp_path):
+    credit = demo.page.locator(".ms-credit")
+    assert credit.inner_text().startswith("Photo: ")
+    demo.open_example("dahlia.jpg")
+    assert credit.inner_text() == "Photo: vultilion, CC BY 2.0"
+    link = credit.get_by_role("link")
+    assert link.get_attribute("href") == "https://www.flickr.com/photos/vultilion/6056698931/"
+    phone_photo(tmp_path / "phone.jpg")
+    demo.open_file(tmp_path / "phone.jpg")
+    assert credit.inner_text() == ""
+
+
 def test_a_rotated_phone_photo_has_its_mask_where_clicked(demo, tmp_path):
     path = tmp_path / "phone.jpg"
     size, center = phone_photo(path)

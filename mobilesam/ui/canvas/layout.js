@@ -258,6 +258,7 @@ function buildLayout(host) {
   parts.list = make("ul", { class: "ms-list", "aria-label": "Points and box" });
   parts.live = make("p", { class: "ms-hidden", "aria-live": "polite", role: "status" });
   parts.examples = make("div", { class: "ms-examples" });
+  parts.credit = make("p", { class: "ms-credit" });
   const work = make(
     "section",
     { class: "ms-work", "aria-label": "Photo" },
@@ -271,6 +272,7 @@ function buildLayout(host) {
     ),
     parts.list,
     parts.examples,
+    parts.credit,
   );
   parts.root = make("div", { class: "ms", "data-state": "empty" }, buildHeader(parts),
     make("div", { class: "ms-main" }, work, buildSide(parts)), parts.live);

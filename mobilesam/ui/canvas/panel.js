@@ -21,6 +21,7 @@ function createPanel(parts, view, prompts, page) {
   let making = []; // the buttons whose files are being made
   let makingText = "";
   let listed = ""; // the models to choose from
+  let credits = new Map(); // of the examples, by name
 
   function showStatus() {
     const { facts } = page;
@@ -36,6 +37,15 @@ function createPanel(parts, view, prompts, page) {
     }
     const [model, numbers] = [ofModel, ofMask].map((pieces) => pieces.filter(Boolean).map((piece) => make("span", {}, piece)));
     parts.status.replaceChildren(make("span", { class: "ms-of-model" }, ...model), make("span", { class: "ms-of-mask" }, ...numbers));
+    showCredit();
+  }
+
+  function showCredit() {
+    const { credit, source } = (view.photo?.isExample && credits.get(view.photo.title)) || {};
+    const text = credit ? `Photo: ${credit}` : "";
+    if (parts.credit.textContent === text) return; // its link may have the focus
+    const link = source && make("a", { href: source, target: "_blank", rel: "noopener" }, text);
+    parts.credit.replaceChildren(link || text);
   }
 
   function showList() {
@@ -77,11 +87,12 @@ function createPanel(parts, view, prompts, page) {
   }
 
   function showExamples(examples) {
-    const buttons = examples.map(({ name, title, hint, source }) =>
+    credits = new Map(examples.map(({ name, credit, source }) => [name, { credit, source }]));
+    const buttons = examples.map(({ name, title, hint, thumbnail }) =>
       make(
         "button",
         { type: "button", class: "ms-example", "data-example": name, title: hint ? `${title}: ${hint}` : title, "aria-label": `Example: ${title}. ${hint || ""}`.trim() },
-        make("img", { src: source, alt: "", loading: "lazy", draggable: "false" }),
+        make("img", { src: thumbnail, alt: "", loading: "lazy", draggable: "false" }),
       ),
     );
     const heading = buttons.length ? [make("span", { class: "ms-examples-title" }, "Try")] : [];
