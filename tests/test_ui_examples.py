@@ -255,10 +255,16 @@ def test_a_program_may_end_while_examples_are_encoded():
     """A thread of PyTorch's that is still at work when Python ends aborts the process."""
     code = """
 import time
-from mobilesam.ui import build_demo
-demo = build_demo("embedded", fetch_official=False, backend="torch")
-demo.launch(prevent_thread_lock=True, quiet=True)
-time.sleep(0.5)
+from mobilesam.ui import build_demo, demo, examples
+class Watched(examples.ReadyEmbeddings):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        made.append(self)
+made, demo.ReadyEmbeddings = [], Watched
+page = build_demo("embedded", fetch_official=False, backend="torch")
+while not made[0].nbytes:
+    time.sleep(0.01)
+print(len(made[0]._held))
 """
     ended = subprocess.run(
         [sys.executable, "-c", code],
@@ -268,3 +274,4 @@ time.sleep(0.5)
         timeout=120,
     )
     assert ended.returncode == 0, ended.stderr
+    assert 1 <= int(ended.stdout) < len(list(FOLDER.glob("*.jpg"))) - 1  # it was at work
