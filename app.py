@@ -108,9 +108,11 @@ def serve(arguments: argparse.Namespace) -> None:
 
 def avoid_the_folder_of_others() -> None:
     """Keep files elsewhere where another user of this machine has made Gradio's usual folder."""
+    if sys.platform == "win32" or "GRADIO_TEMP_DIR" in os.environ:
+        return
     usual = Path(tempfile.gettempdir()) / "gradio"
-    if "GRADIO_TEMP_DIR" not in os.environ and usual.exists() and not os.access(usual, os.W_OK):
-        os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="gradio-")
+    if usual.exists() and not os.access(usual, os.W_OK | os.X_OK):
+        os.environ["GRADIO_TEMP_DIR"] = f"{usual}-{os.getuid()}"
 
 
 def port_number(text: str) -> int:

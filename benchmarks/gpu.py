@@ -336,7 +336,7 @@ def main(words: Sequence[str] | None = None) -> int:
         return 2
     if options.device is None and not has_cuda:
         print("PyTorch sees no NVIDIA GPU here: nothing was measured, and the cells stay empty.")
-        if torch.version.cuda is None:
+        if torch.version.cuda is None and torch.version.hip is None:
             print(
                 "This PyTorch is a CPU build. If there is a GPU: make clean, then make bench-gpu."
             )

@@ -49,7 +49,10 @@ def _own_cores() -> int:
 
 
 def _quota() -> float | None:
-    """Return a control group's share of processor time in cores, None where there is no bound."""
+    """Return the control group's share of processor time in cores, None where there is no bound.
+
+    It is the container's own; bounds on a group below the root of what is seen are not looked for.
+    """
     try:
         limit, period = (CGROUP / "cpu.max").read_text().split()  # version 2
     except (OSError, ValueError):
@@ -57,7 +60,7 @@ def _quota() -> float | None:
             folder = CGROUP / "cpu"  # version 1
             limit = (folder / "cpu.cfs_quota_us").read_text()
             period = (folder / "cpu.cfs_period_us").read_text()
-        except OSError:
+        except (OSError, ValueError):
             return None
     try:
         share = int(limit) / int(period)  # "max" or -1 where there is none
@@ -68,6 +71,8 @@ def _quota() -> float | None:
 
 def _space_cores() -> float | None:
     """Return what Hugging Face tells a Space of its cores."""
+    if "SPACE_ID" not in os.environ:
+        return None
     try:
         cores = float(os.environ["CPU_CORES"])
     except (KeyError, ValueError):

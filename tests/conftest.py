@@ -93,8 +93,10 @@ def exported_onnx(run_folder: Path) -> Path:
     out = run_folder / "für das Netz"
     with FileLock(run_folder / "export.lock"):
         if not out.exists():
-            words = ["export", "--model", "embedded", "--out", str(out), "--quantize"]
+            unfinished = out.with_name("unfinished")
+            words = ["export", "--model", "embedded", "--out", str(unfinished), "--quantize"]
             assert cli.main(words) == 0
+            unfinished.rename(out)
     return out
 
 

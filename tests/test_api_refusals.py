@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from starlette.exceptions import HTTPException
 
+from mobilesam.ui.request_limit import RequestLimit
 from tests.browser.demo_server import Server
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -125,4 +127,27 @@ def test_a_request_that_is_too_large_is_refused_before_it_is_read(api_server: Se
     assert status_of("call/v2/models", json={}) == 200
     assert status_of("upload", files={"files": ("p.jpg", bytes(2_000_000))}) == 200
     assert status_of("run/everything", json={"data": []}) == 404
-    assert status_of("mcp/", content=bytes(30_000_001)) == (413 if find_spec("mcp") else 404)
+
+
+def test_agents_may_say_more_but_not_anything() -> None:
+    async def swallow(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive())["more_body"]:
+            pass
+
+    async def ask(path: str, size: int) -> None:
+        left = size
+
+        async def receive() -> dict[str, Any]:
+            nonlocal left
+            part = min(left, 100_000)
+            left -= part
+            return {"body": bytes(part), "more_body": left > 0}
+
+        await RequestLimit(swallow)({"type": "http", "path": path}, receive, None)
+
+    for path, most in (("/gradio_api/mcp/", 5_000_000), ("/gradio_api/run/predict", 1_000_000)):
+        asyncio.run(ask(path, most))
+        with pytest.raises(HTTPException) as refused:
+            asyncio.run(ask(path, most + 1))
+        assert refused.value.status_code == 413
+    asyncio.run(ask("/gradio_api/upload", 6_000_000))  # Gradio's own bound

@@ -168,13 +168,14 @@ def test_the_process_ends_with_the_one_that_asked(official: Path) -> None:
         "progress=lambda share, text: print(text, flush=True))"
     )
     command = [sys.executable, "-c", code]
-    asker = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    assert asker.stdout is not None
-    while "encoding" not in (said := asker.stdout.readline()):  # it has its photo, and works
-        assert said
-    worker = wait_for_worker(asker.pid)
-    asker.send_signal(signal.SIGKILL)
-    asker.wait()
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as asker:
+        try:
+            assert asker.stdout is not None
+            while "encoding" not in (said := asker.stdout.readline()):  # it is at work
+                assert said
+            worker = wait_for_worker(asker.pid)
+        finally:
+            asker.send_signal(signal.SIGKILL)
     end = time.monotonic() + 3  # encoding the photo three times takes longer
     while Path(f"/proc/{worker}/cmdline").exists() and state_of(worker) != "Z":
         assert time.monotonic() < end, "an orphan stays"

@@ -21,7 +21,9 @@ def sixteen_cores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(16), raising=False)
     monkeypatch.setattr(machine, "CGROUP", tmp_path)
     for variable in ("CPU_CORES", machine.THREADS_VARIABLE):
-        monkeypatch.delenv(variable, raising=False)
+        monkeypatch.setenv(variable, "")  # so that it is put back
+        del os.environ[variable]
+    monkeypatch.setenv("SPACE_ID", "owner/space")
 
 
 @pytest.mark.parametrize(
@@ -60,6 +62,12 @@ def test_a_container_s_share_bounds_the_cores(
     assert machine.usable_cores() == expected
 
 
+def test_a_variable_of_that_name_means_nothing_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SPACE_ID")
+    monkeypatch.setenv("CPU_CORES", "2")
+    assert machine.usable_cores() == 16
+
+
 def test_threads_are_bounded_where_a_container_is(monkeypatch: pytest.MonkeyPatch) -> None:
     machine.bound_threads()
     assert machine.THREADS_VARIABLE not in os.environ
@@ -86,7 +94,7 @@ def test_programs_set_the_bound_before_pytorch_is_imported(program: str) -> None
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT,
-        env={**variables, "CPU_CORES": "1"},
+        env={**variables, "SPACE_ID": "owner/space", "CPU_CORES": "1"},
         capture_output=True,
         text=True,
         timeout=120,

@@ -253,10 +253,12 @@ assert torch.compiler.disable is disable
 with _without_compiler():
     more = torch.compiler.disable(lambda x: x + 1)
     most = torch.compiler.disable(recursive=False)(lambda x: x + 2)
-assert more(1) == 2 and most(1) == 3
+    layer = torch.compiler.disable(torch.nn.Identity())
+assert more(1) == 2 and most(1) == 3 and isinstance(layer, torch.nn.Module)
 assert torch.compile(lambda x: more(2 * x), backend="eager")(torch.ones(1)) == 3
 assert sys.modules["torchvision.ops.roi_align"].is_compile_supported("cpu") is True
 assert timm.models.naflexvit.NaFlexRopeIterator.__next__.__name__ == "__next__"
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    command = [sys.executable, "-W", "error::UserWarning", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

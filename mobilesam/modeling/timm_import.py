@@ -8,16 +8,17 @@ declared by hand, and only there.
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 import torch
+from torch._compile import _disable_dynamo
 
 _COMPILER = "torch._dynamo"
 _SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
@@ -47,25 +48,23 @@ def _without_compiler() -> Iterator[None]:
     if _COMPILER in sys.modules:
         yield
         return
-    disable = torch.compiler.disable
-
-    def disable_later(function: Any = None, *args: Any, **options: Any) -> Any:
-        if function is None:
-            return lambda function: disable_later(function, *args, **options)
-
-        disabled = functools.cache(lambda: disable(function, *args, **options))
-
-        @functools.wraps(function)
-        def call(*values: Any, **named: Any) -> Any:
-            return disabled()(*values, **named)
-
-        return call
-
+    disable, lock = torch.compiler.disable, threading.Lock()
     utils = ModuleType(f"{_COMPILER}.utils")
 
+    def disable_later(fn: Any = None, recursive: bool = True, **options: Any) -> Any:
+        if fn is None:
+            return lambda fn: disable_later(fn, recursive, **options)
+        if _COMPILER in sys.modules or options or not isinstance(fn, FunctionType):
+            return disable(fn, recursive, **options)
+        return _disable_dynamo(fn, recursive)  # as PyTorch does within itself
+
+    def put_back() -> None:
+        with lock:
+            if sys.modules.get(utils.__name__) is utils:
+                del sys.modules[utils.__name__]
+
     def real_utils() -> ModuleType:
-        if sys.modules.get(utils.__name__) is utils:
-            del sys.modules[utils.__name__]
+        put_back()
         return importlib.import_module(utils.__name__)
 
     def attribute(name: str) -> Any:
@@ -73,16 +72,15 @@ def _without_compiler() -> Iterator[None]:
             raise AttributeError(name)
         return getattr(real_utils(), name)  # another thread wants it just now
 
-    utils.__getattr__ = attribute
-    vars(utils)["is_compile_supported"] = lambda device: real_utils().is_compile_supported(device)
+    vars(utils)["__getattr__"] = attribute
+    vars(utils)["is_compile_supported"] = lambda kind: real_utils().is_compile_supported(kind)
     torch.compiler.disable = disable_later
     sys.modules[utils.__name__] = utils
     try:
         yield
     finally:
         torch.compiler.disable = disable
-        if sys.modules.get(utils.__name__) is utils:
-            del sys.modules[utils.__name__]
+        put_back()
 
 
 _declared: torch.library.Library | None = None

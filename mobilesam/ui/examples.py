@@ -104,16 +104,17 @@ def _example(path: Path, thumbnail: str, entry: Any) -> Example:
     if entry is None:
         return plain
     try:
+        source = str(entry.get("source", ""))
+        source = source if source.startswith("https://") else ""
+        plain = replace(plain, credit=str(entry.get("credit", "")), source=source)
         with Image.open(path) as photo:
             width, height = ImageOps.exif_transpose(photo).size
         objects = [
             _wire_object(raw, number, (height, width))
             for number, raw in enumerate(entry["objects"], start=1)
         ]
-        words = {name: str(entry.get(name, "")) for name in ("hint", "credit", "source")}
-        if not words["source"].startswith("https://"):
-            words["source"] = ""
-        return replace(plain, title=str(entry.get("title", title)), objects=objects, **words)
+        title, hint = str(entry.get("title", title)), str(entry.get("hint", ""))
+        return replace(plain, title=title, hint=hint, objects=objects)
     except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
         LOGGER.warning("%s comes without prompts, those given cannot be used: %r", path, error)
         return plain

@@ -9,7 +9,7 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MAX_BODY_BYTES = 1_000_000  # of JSON: the page's largest message has a tenth of it
-MAX_AGENT_BYTES = 30_000_000  # agents may send a photo of 20 MB as text in their JSON
+MAX_AGENT_BYTES = 5_000_000  # photos as text in JSON, of which mcp 1.30 takes 4 MiB
 UPLOAD = re.compile(r"/gradio_api/upload/?$")  # has a bound of its own, max_file_size
 AGENTS = re.compile(r"/gradio_api/mcp(/|$)")
 

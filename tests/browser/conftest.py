@@ -209,15 +209,15 @@ def coffee(
     A test that leaves more behind than prompts, a tool or the size of its window has to take
     ``new_coffee`` instead. After a failure the next test gets a new page.
     """
-    if not lasting:
-        lasting.append(DemoPage(new_page(chromium), server_url))
-        lasting[0].start()
-    page, failed = lasting[0], request.session.testsfailed
+    page = lasting.pop() if lasting else None
+    if page is None:
+        page = DemoPage(new_page(chromium), server_url)
+        page.start()
     page.start_over(SIZE)
+    failed = request.session.testsfailed
     yield page
-    if request.session.testsfailed > failed or page.errors or page.foreign_requests:
-        lasting.clear()
-        page.page.context.close()
+    if request.session.testsfailed == failed and not page.errors and not page.foreign_requests:
+        lasting.append(page)  # else it is left to the browser's end
     assert page.errors == []
     assert page.foreign_requests == []
 

@@ -234,6 +234,13 @@ class DemoPage:
 
     def painted(self, x: float, y: float) -> bool:
         """Whether the mask's colour lies on a pixel of the photo."""
+        return self._pixel(x, y)[3] > 60
+
+    def paint(self, x: float, y: float) -> list[int]:
+        """The mask's colour on a pixel of the photo: red, green, blue."""
+        return self._pixel(x, y)[:3]
+
+    def _pixel(self, x: float, y: float) -> list[int]:
         self.wait_frame()
         return self.page.evaluate(
             """([x, y]) => {
@@ -242,7 +249,7 @@ class DemoPage:
               const layer = stage.querySelectorAll("canvas")[1];
               const ratio = layer.width / stage.clientWidth;
               const at = [((x + 0.5) * scale + dx) * ratio, ((y + 0.5) * scale + dy) * ratio];
-              return layer.getContext("2d").getImageData(...at.map(Math.floor), 1, 1).data[3] > 60;
+              return [...layer.getContext("2d").getImageData(...at.map(Math.floor), 1, 1).data];
             }""",
             [x, y],
         )

@@ -99,9 +99,21 @@ def test_escape_closes_the_camera_and_gives_the_focus_back(with_camera):
 
 def test_a_camera_that_comes_after_closing_is_switched_off(with_camera):
     demo = with_camera
+    demo.page.evaluate(
+        """() => {
+          const ask = navigator.mediaDevices.getUserMedia;
+          navigator.mediaDevices.getUserMedia = async (wanted) => {
+            const stream = await ask(wanted);
+            await new Promise((go) => (window.goOn = go));
+            return stream;
+          };
+        }"""
+    )
     button(demo, "Take a photo with the camera").click()
+    demo.page.wait_for_function("() => streams.length === 1 && Boolean(window.goOn)")
     demo.page.keyboard.press("Escape")
-    demo.page.wait_for_function("() => streams.length === 1")
+    assert demo.page.evaluate(LIVE_TRACKS) == 1
+    demo.page.evaluate("() => goOn()")
     demo.page.wait_for_function(f"() => ({LIVE_TRACKS})() === 0")
 
 

@@ -26,7 +26,6 @@ def test_a_name_from_a_spreadsheet_is_one_line_in_links_and_after_a_reload(named
     rename_field(named).fill("cup\t1")
     named.page.keyboard.press("Enter")
     assert [one["name"] for one in named.objects] == ["cup 1"]
-    named.page.wait_for_timeout(500)  # until it is kept
     named.reload()
     named.wait_mask()
     assert [one["name"] for one in named.objects] == ["cup 1"]

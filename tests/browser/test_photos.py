@@ -12,6 +12,7 @@ import pytest
 from mobilesam import Predictor, load_model
 from tests.browser.demo_page import DemoPage, iou
 from tests.browser.pictures import broken_files, large_photo, odd_photos, phone_photo
+from tests.browser.traffic import Traffic
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -189,19 +190,22 @@ def test_a_photo_can_be_pasted_and_dropped(demo, tmp_path, way):
 
 
 def test_the_last_of_two_photos_opened_quickly_is_shown(demo):
-    opened = []
-    demo.page.on("response", lambda answer: opened.append("run/predict" in answer.url))
+    traffic = Traffic(demo)
+    traffic.catch("open_picture")
     demo.page.locator('.ms-example[data-example="cat.jpg"]').click()
+    traffic.wait_caught()
+    traffic.wanted = ""  # the cat alone is held back
     demo.page.locator('.ms-example[data-example="coffee.jpg"]').click()
+    (late,) = traffic.held
+    with demo.page.expect_response(lambda answer: answer.request == late.request) as answer:
+        traffic.let_go()
+    answer.value.finished()
+    demo.wait_frame()
     demo.page.wait_for_selector('.ms[data-title="coffee.jpg"][data-state=ready]')
-    for _ in range(200):
-        if opened.count(True) >= 2:  # both answers have come
-            break
-        demo.page.wait_for_timeout(50)
-    assert opened.count(True) >= 2
-    assert demo.data("title") == "coffee.jpg"
+    assert traffic.sent["open_picture"] == 2
     demo.click(300, 200)
     demo.wait_mask()
+    assert (demo.data("title"), demo.photo_size) == ("coffee.jpg", (600, 400))
 
 
 def test_a_new_photo_forgets_the_prompts(demo):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from playwright.sync_api import expect
@@ -148,6 +150,7 @@ def test_a_short_stroke_has_each_pixel_once(coffee):
 
 
 def test_undo_redo_and_clear(coffee):
+    assert coffee.page.get_by_role("button", name="Undo (Ctrl+Z)").count() == 1
     first, second = spot(coffee, 0.45, 0.5), spot(coffee, 0.6, 0.5)
     coffee.click(*first)
     coffee.click(*second)
@@ -234,10 +237,13 @@ def test_colour_and_opacity_need_no_request(coffee):
     requests = []
     coffee.page.on("request", lambda request: requests.append(request.url))
     before = coffee.painted_share()
-    coffee.page.locator(".ms-swatch").nth(1).click()
+    swatch = coffee.page.locator(".ms-swatch").nth(1)
+    swatch.click()
+    coffee.page.get_by_label("Opacity").fill("100")
+    color = swatch.evaluate("(node) => getComputedStyle(node).backgroundColor")
+    assert coffee.paint(*spot(coffee, 0.4, 0.45)) == [int(n) for n in re.findall(r"\d+", color)]
     coffee.page.get_by_label("Opacity").fill("0")
-    coffee.page.wait_for_timeout(200)
-    assert coffee.painted_share() < before  # the outline is left
+    assert 0 < coffee.painted_share() < before  # the outline is left
     assert requests == []
 
 

@@ -296,7 +296,6 @@ def test_work_done_while_a_link_waits_for_its_photo_is_kept(visit):
     demo.click(100, 100)
     demo.wait_mask()
     objects = without_ids(demo.objects)
-    demo.page.wait_for_timeout(500)  # until it is kept
     demo.reload()
     demo.wait_mask()
     assert without_ids(demo.objects) == objects

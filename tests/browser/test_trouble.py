@@ -176,6 +176,7 @@ def test_candidates_not_yet_drawn_cannot_be_chosen(new_coffee):
     new_coffee.page.locator(".ms-candidate").nth(2).click()
     assert new_coffee.painted_share() > 0
     new_coffee.wait_mask()
+    assert new_coffee.objects[0]["choices"] == [None, None]
     assert new_coffee.page.locator(".ms-candidate").count() == 4
 
 

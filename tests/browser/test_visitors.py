@@ -7,6 +7,7 @@ import re
 import urllib.error
 import urllib.request
 
+import httpx
 import numpy as np
 import pytest
 from playwright.sync_api import expect
@@ -251,6 +252,14 @@ def test_files_that_were_not_uploaded_are_not_read(server_url, path):
         api.call("open_picture", {"image": image, "token": 1})
     assert caught.value.code == 500
     assert b"root:" not in caught.value.read()
+    image["path"] = uploaded(server_url, "examples/cat.jpg")  # so asked, such a one is read
+    assert api.call("open_picture", {"image": image, "token": 2})["picture"]["width"] == 451
+
+
+def uploaded(url: str, path: str) -> str:
+    with open(path, "rb") as file:
+        answer = httpx.post(f"{url}/gradio_api/upload", files={"files": file})
+    return answer.json()[0]
 
 
 def test_a_session_cleared_on_the_server_is_restored_without_a_word(demo):

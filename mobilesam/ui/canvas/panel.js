@@ -43,7 +43,8 @@ function createPanel(parts, view, prompts, page) {
   function showCredit() {
     const { credit, source } = (view.photo?.isExample && credits.get(view.photo.title)) || {};
     const text = credit ? `Photo: ${credit}` : "";
-    if (parts.credit.textContent === text) return; // its link may have the focus
+    const shown = parts.credit.querySelector("a")?.getAttribute("href") ?? "";
+    if (parts.credit.textContent === text && shown === (source ?? "")) return; // the link may have the focus
     const link = source && make("a", { href: source, target: "_blank", rel: "noopener" }, text);
     parts.credit.replaceChildren(link || text);
   }
