@@ -33,11 +33,11 @@ def machine() -> str:
     """Name the machine in one line: processor, cores, versions, load average."""
     import torch
 
-    from mobilesam.machine import processor, usable_cores
+    from mobilesam.machine import machine_name
 
     load = " ".join(f"{value:.1f}" for value in os.getloadavg())
     return (
-        f"{processor()}, {usable_cores()} cores, {torch.get_num_threads()} threads; "
+        f"{machine_name()}, {torch.get_num_threads()} threads; "
         f"Python {platform.python_version()}, torch {torch.__version__}, {platform.system()}; "
         f"load average at the end {load}"
     )

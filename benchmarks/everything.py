@@ -191,18 +191,19 @@ def measure(kind: str, grid: int, name: str, thresholds: dict[str, float]) -> di
 
 def in_a_process(*words: str) -> dict[str, float]:
     """Measure in a new process, so that nothing is warm or held from before."""
-    command = [sys.executable, "-m", "benchmarks.everything", "--measure", *words]
+    command = [sys.executable, "-m", "benchmarks.everything", *words]
     return json.loads(subprocess.check_output(command, cwd=ROOT, text=True))
 
 
 def times_and_memory(grids: list[int]) -> None:
     """Print a table for each model; every measurement in a process of its own."""
     for name in MODELS:
-        rows, thresholds = [], json.dumps(in_a_process("thresholds", "0", name, "{}"))
+        rows, thresholds = [], json.dumps(in_a_process("--thresholds", name))
         for grid in grids:
             plain = None
             for kind in ("plain", "default", "fast"):
-                runs = [in_a_process(kind, str(grid), name, thresholds) for _ in range(REPEATS)]
+                words = "--measure", kind, str(grid), name, thresholds
+                runs = [in_a_process(*words) for _ in range(REPEATS)]
                 got = sorted(runs, key=lambda run: run["seconds"])[REPEATS // 2]
                 plain = plain or got["seconds"]
                 note = "" if kind != "plain" else f", {got['points']} points measured"
@@ -252,18 +253,19 @@ def found_again(data: Path, grid: int) -> None:
 
 
 def main() -> None:
-    """Print all tables, or one measurement as JSON."""
+    """Print all tables, or as JSON one measurement or what it needs."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--grids", type=int, nargs="+", default=list(GRIDS))
     parser.add_argument("--measure", nargs=4, metavar=("KIND", "GRID", "MODEL", "JSON"))
+    parser.add_argument("--thresholds", metavar="MODEL")
     args = parser.parse_args()
+    if args.thresholds:
+        print(json.dumps(usual_thresholds(*subject(args.thresholds))))
+        return
     if args.measure:
         kind, grid, name, thresholds = args.measure
-        if kind == "thresholds":
-            print(json.dumps(usual_thresholds(*subject(name))))
-        else:
-            print(json.dumps(measure(kind, int(grid), name, json.loads(thresholds))))
+        print(json.dumps(measure(kind, int(grid), name, json.loads(thresholds))))
         return
     times_and_memory(args.grids)
     if args.data.is_dir():

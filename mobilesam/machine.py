@@ -12,8 +12,13 @@ CPUINFO = Path("/proc/cpuinfo")
 THREADS_VARIABLE = "OMP_NUM_THREADS"
 
 
-def processor() -> str:
-    """Name this machine's processor."""
+def machine_name() -> str:
+    """Name this machine's processor and how many cores may be used."""
+    count = usable_cores()
+    return f"{_processor()}, {count} core{'s' if count > 1 else ''}"
+
+
+def _processor() -> str:
     if CPUINFO.is_file():
         for line in CPUINFO.read_text(errors="replace").splitlines():
             if line.startswith("model name"):

@@ -10,12 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from mobilesam import Predictor, rle
 from mobilesam.steps import predict_steps
-from tests.browser.demo_server import Server
+from tests.browser.demo_server import Server, upload
 
 mcp = pytest.importorskip(
     "mcp", reason="the package mcp is not installed (the optional extra of that name)"
@@ -76,9 +75,7 @@ def test_a_photo_is_segmented(ask: Ask, expected: dict[str, Any]) -> None:
 def test_an_uploaded_photo_is_segmented_and_shown(
     ask: Ask, api_server: Server, expected: dict[str, Any]
 ) -> None:
-    with PHOTO.open("rb") as file:
-        answer = httpx.post(f"{api_server.url}/gradio_api/upload", files={"files": file})
-    shown = f"{api_server.url}/gradio_api/file={answer.json()[0]}"
+    shown = f"{api_server.url}/gradio_api/file={upload(api_server.url, PHOTO)}"
     arguments = {"image": shown, "points": POINTS, "output": "cutout"}
 
     async def note_progress(*_: Any) -> None:

@@ -13,7 +13,7 @@ import pytest
 from starlette.exceptions import HTTPException
 
 from mobilesam.ui.request_limit import RequestLimit
-from tests.browser.demo_server import Server
+from tests.browser.demo_server import Server, upload
 
 ROOT = Path(__file__).resolve().parents[1]
 PHOTO = ROOT / "examples" / "raccoon.jpg"  # 1024 x 768
@@ -84,9 +84,7 @@ def call(api_server: Server) -> Callable[[str, dict[str, Any]], tuple[str, Any]]
 
 @pytest.fixture(scope="module")
 def uploaded(api_server: Server) -> str:
-    with PHOTO.open("rb") as file:
-        answer = httpx.post(f"{api_server.url}/gradio_api/upload", files={"files": file})
-    return answer.json()[0]
+    return upload(api_server.url, PHOTO)
 
 
 def test_hostile_calls_get_one_sentence(

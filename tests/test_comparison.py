@@ -155,7 +155,7 @@ def test_a_slow_model_can_be_cancelled_and_tells_how_far_it_is(official: Path) -
             progress=watch,
             cancelled=cancelled.is_set,
         )
-    assert time.monotonic() - asked[0] < 3
+    assert time.monotonic() - asked[0] < 1
     assert workers() == []
     assert any("SAM ViT-B (1 of 2): loading 375 MB" in text for text in said)
     assert "(an estimate)" in said[-1]

@@ -19,7 +19,7 @@ from mobilesam.checkpoints import CheckpointError
 from mobilesam.comparison.memory import free_bytes, needed_bytes
 from mobilesam.comparison.process import Worker, WorkerDied
 from mobilesam.comparison.progress import Plan, Progress, Reporter
-from mobilesam.machine import processor, usable_cores
+from mobilesam.machine import machine_name
 from mobilesam.masks import mask_iou
 from mobilesam.prompts import Numbers, Prompts
 from mobilesam.registry import MODELS, locate
@@ -167,7 +167,7 @@ def compare(
         second,
         mask_iou(first.mask, second.mask),
         (height, width),
-        machine(),
+        machine_name(),
         threads,
         prompts.points,
         prompts.labels,
@@ -193,12 +193,6 @@ def check_memory(title: str, name: str | None, file_bytes: int, photo_bytes: int
             f"{title} takes about {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free"
             " on this machine; choose a smaller model."
         )
-
-
-def machine() -> str:
-    """Name this machine's processor and how many cores may be used."""
-    count = usable_cores()
-    return f"{processor()}, {count} core{'s' if count > 1 else ''}"
 
 
 def _plan(model: str | Path) -> Plan:

@@ -12,6 +12,8 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
+import httpx
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 START_SECONDS = 90
 
@@ -20,6 +22,13 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def upload(url: str, path: Path) -> str:
+    """Send a file to a running demo, as programs do; returns its path there."""
+    with path.open("rb") as file:
+        answer = httpx.post(f"{url}/gradio_api/upload", files={"files": file})
+    return answer.json()[0]
 
 
 class Server:

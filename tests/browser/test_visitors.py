@@ -6,14 +6,15 @@ import json
 import re
 import urllib.error
 import urllib.request
+from pathlib import Path
 
-import httpx
 import numpy as np
 import pytest
 from playwright.sync_api import expect
 
 from mobilesam import Predictor, load_model, predict_steps
 from tests.browser.demo_page import LOST, PHONE, SCROLLED, iou
+from tests.browser.demo_server import upload
 from tests.browser.pictures import disc
 
 
@@ -252,14 +253,8 @@ def test_files_that_were_not_uploaded_are_not_read(server_url, path):
         api.call("open_picture", {"image": image, "token": 1})
     assert caught.value.code == 500
     assert b"root:" not in caught.value.read()
-    image["path"] = uploaded(server_url, "examples/cat.jpg")  # so asked, such a one is read
+    image["path"] = upload(server_url, Path("examples/cat.jpg"))  # so asked, such a one is read
     assert api.call("open_picture", {"image": image, "token": 2})["picture"]["width"] == 451
-
-
-def uploaded(url: str, path: str) -> str:
-    with open(path, "rb") as file:
-        answer = httpx.post(f"{url}/gradio_api/upload", files={"files": file})
-    return answer.json()[0]
 
 
 def test_a_session_cleared_on_the_server_is_restored_without_a_word(demo):
