@@ -39,9 +39,12 @@ def contrast(first, second):
     return (lighter + 0.05) / (darker + 0.05)
 
 
-@pytest.mark.parametrize(("scheme", "selector"), [("light", ".ms"), ("dark", ".dark .ms")])
+@pytest.mark.parametrize(
+    ("scheme", "selector"),
+    [("light", ".ms, #mobilesam-compare"), ("dark", ".dark :is(.ms, #mobilesam-compare)")],
+)
 def test_the_colours_are_those_of_the_page(scheme, selector):
-    style = (CANVAS_FOLDER / "page.css").read_text("utf-8")
+    style = (CANVAS_FOLDER / "tokens.css").read_text("utf-8")
     (block,) = re.findall(rf"^{re.escape(selector)} \{{(.*?)\}}", style, re.DOTALL | re.MULTILINE)
     of_the_page = dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6});", block))
     index = SCHEMES.index(scheme)

@@ -47,6 +47,7 @@ SCRIPTS = (
     "main.js",
 )
 STYLES = (
+    "tokens.css",
     "page.css",
     "header.css",
     "stage.css",

@@ -1,4 +1,4 @@
-"""Gradio's own parts in the colours of the page: those of `canvas/page.css`, light and dark."""
+"""Gradio's own parts in the colours of the page: those of `canvas/tokens.css`, light and dark."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import gradio as gr
 FONT = ("system-ui", "-apple-system", "'Segoe UI'", "Roboto", "'Helvetica Neue'", "sans-serif")
 FONT_MONO = ("ui-monospace", "Consolas", "'Liberation Mono'", "monospace")
 
-# Name in page.css: (light, dark).
+# Name in tokens.css: (light, dark).
 COLORS = {
     "bg": ("#fafaf8", "#101214"),
     "surface": ("#ffffff", "#191c20"),
@@ -103,6 +103,10 @@ def page_theme() -> gr.themes.Base:
         button_primary_shadow="none",
         button_secondary_shadow="none",
         button_large_text_weight="600",
+        button_large_text_size="14px",
+        button_large_radius="10px",
+        button_medium_radius="10px",
+        input_radius="10px",
         button_medium_text_weight="600",
         block_title_text_weight="600",
         shadow_drop="none",

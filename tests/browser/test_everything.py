@@ -95,6 +95,10 @@ def test_looking_at_masks_asks_the_server_nothing(demo):
     number = demo.data("lit")
     lit = demo.page.locator(".ms-found-box tr.ms-lit")
     assert lit.get_attribute("data-mask") == number
+    assert demo.page.locator(".ms-of-mask").inner_text() == ""  # the object's is hidden
+    box, row = (demo.page.locator(f".ms-found-box{part}").first for part in ("", " tbody tr"))
+    rows = box.evaluate("(node) => node.clientHeight") / row.bounding_box()["height"]
+    assert 0.3 < rows % 1 < 0.7  # the last one is cut: there are more
     text = demo.page.locator(".ms-tag").inner_text()
     assert "IoU" in text and "px" in text and "stability" in text
     handling = demo.page.evaluate(

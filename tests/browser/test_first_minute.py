@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -90,6 +91,15 @@ def covered_points(demo):
         return 0 < across < place["width"] and 0 < down < place["height"]
 
     return [point for point in demo.points if is_covered(point)]
+
+
+def test_the_example_that_is_open_is_marked(demo):
+    marked = demo.page.locator(".ms-example[aria-current=true]")
+    assert marked.get_attribute("data-example") == demo.data("title")
+    demo.open_example("cat.jpg")
+    assert marked.get_attribute("data-example") == "cat.jpg"
+    demo.open_file(Path(__file__).parents[2] / "examples" / "coffee.jpg")
+    assert marked.count() == 0  # a photo of the visitor's own
 
 
 def test_the_examples_show_every_kind_of_prompt():

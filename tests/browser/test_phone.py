@@ -38,9 +38,8 @@ def test_the_numbers_of_a_mask_stand_in_two_lines_beside_the_zoom(visit, width):
     assert demo.page.locator(".ms-below").bounding_box()["height"] <= 90
     model = demo.page.locator(".ms-of-model").bounding_box()
     assert model["y"] >= zoom["y"] + zoom["height"]
-    if width >= 360:
-        tools = demo.page.locator(".ms-toolbar > div")
-        assert tools.nth(1).bounding_box()["y"] < tools.nth(2).bounding_box()["y"] + 10
+    tools = [one.bounding_box() for one in demo.page.locator(".ms-toolbar > div").all()]
+    assert tools[1]["y"] + tools[1]["height"] > tools[2]["y"] + 10  # these two share a line
 
 
 def test_a_message_with_a_button_leaves_the_photo_in_sight(visit, photo):
@@ -91,6 +90,22 @@ def test_the_page_opens_at_its_top_in_a_low_window(visit, photo):
     demo.open_file(photo)  # one of the visitor's own is brought into sight
     assert demo.page.evaluate("scrollY") > 0
     assert bounds(demo, ".ms-toolbar")[1] >= 0
+
+
+@pytest.mark.parametrize("size", [(390, 844), (844, 390)], ids=["upright", "sideways"])
+def test_the_compare_tab_shows_what_there_is_to_press(visit, size):
+    width, height = size
+    demo = visit(**{**PHONE, "viewport": {"width": width, "height": height}}, keep_objects=True)
+    demo.page.get_by_role("tab", name="Compare").tap()
+    demo.page.wait_for_function("scrollY > 0")
+    assert bounds(demo, ".ms-compare-head h2")[1] >= 0
+    assert bounds(demo, "#ms-compare-start")[3] <= height
+    demo.page.get_by_role("tab", name="Segment").tap()
+    assert demo.page.locator(".ms-examples").is_visible()
+    demo.page.evaluate("scrollTo(0, 0)")
+    demo.page.get_by_role("tab", name="Segment").press("ArrowLeft")
+    assert demo.data("tab") == "compare"
+    assert demo.page.evaluate("scrollY") == 0  # the arrow keys go on from the tab
 
 
 def test_the_compare_tab_names_no_keys_to_a_finger(visit):

@@ -15,6 +15,7 @@ from playwright.sync_api import expect
 from mobilesam import Predictor, load_model, predict_steps
 from tests.browser.demo_page import LOST, PHONE, SCROLLED, iou
 from tests.browser.demo_server import upload
+from tests.browser.everything_tab import EverythingTab
 from tests.browser.pictures import disc
 
 
@@ -122,6 +123,16 @@ def test_fingers_find_what_they_press(visit):
         (stage,) = boxes_of(page, ".ms-stage")
         top = min(box["y"] for box in boxes_of(page, ".ms-zoom button"))
         assert top >= stage["y"] + stage["height"]  # not over the photo
+
+
+def test_fingers_find_what_they_press_where_everything_is_looked_for(visit):
+    demo = visit(**{**PHONE, "viewport": {"width": 1180, "height": 820}})
+    page = demo.page
+    EverythingTab(demo, "coffee.jpg").search()
+    for width, height in ((1180, 820), (390, 844)):
+        page.set_viewport_size({"width": width, "height": height})
+        for selector in (".ms-choice label", ".ms-found-start", ".ms-found-box :is(th, td)"):
+            assert min(box["height"] for box in boxes_of(page, selector)) >= 43.9, (width, selector)
 
 
 def boxes_of(page, selector):

@@ -97,7 +97,7 @@ function createCandidates(parts, view, prompts, page) {
     isComplete = masks.every(({ alpha }) => alpha);
     if (!isComplete) return showVerdict(); // the thumbnails follow
     const slots = masks.length || USUAL_SLOTS;
-    parts.candidates.style.setProperty("--slots", slots);
+    parts.candidates.classList.toggle("ms-four", slots > USUAL_SLOTS);
     const slotWidth = (parts.candidates.clientWidth + 8) / slots - 18; // less gap, frame, padding
     const width = Math.round(clamp((slotWidth / 52) * THUMB_HEIGHT, 72, 2 * THUMB_HEIGHT));
     const part = masks.length ? thumbnailWindow(masks, width / THUMB_HEIGHT) : null;

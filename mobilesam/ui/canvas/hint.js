@@ -22,6 +22,7 @@ function createHint(parts, view, prompts, page) {
 
   function isUseful() {
     if (page.tool === "pan" || page.tab === "everything" || page.isFull) return false;
+    if (page.tab === "compare" && !prompts.isEmpty) return false; // the photo is small there
     if (page.state !== "ready" && page.state !== "encoding") return false;
     return prompts.isEmpty || prompts.isPreset || (page.tool === "include" && isFirstPoint());
   }

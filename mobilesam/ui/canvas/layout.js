@@ -72,7 +72,7 @@ function buildToolbar(parts) {
   parts.pasteButton = iconButton("paste", "Paste a photo from the clipboard");
   parts.open = make(
     "button",
-    { type: "button", class: "ms-button ms-primary", "data-action": "open" },
+    { type: "button", class: "ms-button ms-primary", "data-action": "open", "aria-label": "Open photo" },
     icon("photo"),
     make("span", {}, "Open", make("span", { class: "ms-long" }, " photo")),
   );
@@ -104,12 +104,13 @@ function buildStage(parts) {
     parts.back,
     parts.noticeClose,
   );
+  const isTouch = matchMedia("(pointer: coarse)").matches;
   parts.empty = make(
     "div",
     { class: "ms-empty" },
     icon("photo"),
-    make("strong", {}, "Drop a photo here"),
-    make("span", {}, "or click to choose one, or paste it"),
+    make("strong", {}, isTouch ? "Choose a photo" : "Drop a photo here"),
+    make("span", {}, isTouch ? "or take one with the camera" : "or click to choose one, or paste it"),
   );
   parts.stage = make(
     "div",

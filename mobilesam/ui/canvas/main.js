@@ -89,6 +89,11 @@ const page = {
     page.candidates.show(); // hidden, they have no width
     page.objectList.reveal();
   },
+  // On a small screen what is to be compared is below the photo.
+  revealTab() {
+    const compared = this.tab === "compare" && document.getElementById("mobilesam-compare");
+    if (compared) bringIntoSight(compared.querySelector(".ms-compare-controls"), parts.stage, compared);
+  },
   // The everything tab's masks under the pointer.
   hoverFound: (position) => everything.hoverAt(position),
   pick: (position) => everything.pick(position),

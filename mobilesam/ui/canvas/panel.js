@@ -26,7 +26,8 @@ function createPanel(parts, view, prompts, page) {
   function showStatus() {
     const { facts } = page;
     const object = prompts.current;
-    const mask = facts.isStale ? null : prompts.maskOf(object);
+    const isHidden = page.tab === "everything"; // behind the masks that are found
+    const mask = facts.isStale || isHidden ? null : prompts.maskOf(object);
     const ofModel = [facts.modelTitle];
     if (facts.encodeMs != null) ofModel.push(`encoded in ${timeText(facts.encodeMs)}`);
     if (mask) ofModel.push(`decoded in ${timeText(object.result.decodeMs)}`);
@@ -37,11 +38,14 @@ function createPanel(parts, view, prompts, page) {
     }
     const [model, numbers] = [ofModel, ofMask].map((pieces) => pieces.filter(Boolean).map((piece) => make("span", {}, piece)));
     parts.status.replaceChildren(make("span", { class: "ms-of-model" }, ...model), make("span", { class: "ms-of-mask" }, ...numbers));
-    showCredit();
+    showExample();
   }
 
-  function showCredit() {
-    const { credit, source } = (view.photo?.isExample && credits.get(view.photo.title)) || {};
+  // Which of the examples is open, and whose photo it is.
+  function showExample() {
+    const open = view.photo?.isExample ? view.photo.title : null;
+    for (const button of parts.examples.querySelectorAll(".ms-example")) button.setAttribute("aria-current", String(button.dataset.example === open));
+    const { credit, source } = credits.get(open) ?? {};
     const text = credit ? `Photo: ${credit}` : "";
     const shown = parts.credit.querySelector("a")?.getAttribute("href") ?? "";
     if (parts.credit.textContent === text && shown === (source ?? "")) return; // the link may have the focus
@@ -127,6 +131,7 @@ function createPanel(parts, view, prompts, page) {
       tab.tabIndex = isChosen ? 0 : -1;
     }
     for (const [key, panel] of Object.entries(parts.panels)) panel.hidden = key !== name;
+    showStatus();
   }
 
   for (const button of parts.saves) button.addEventListener("click", () => page.save(button));
@@ -140,7 +145,12 @@ function createPanel(parts, view, prompts, page) {
     const name = event.target.closest(".ms-example")?.dataset.example;
     if (name) page.open({ example: name });
   });
-  for (const tab of parts.tabs) tab.addEventListener("click", () => page.setTab(tab.dataset.tab));
+  for (const tab of parts.tabs) {
+    tab.addEventListener("click", ({ detail }) => {
+      page.setTab(tab.dataset.tab);
+      if (detail) page.revealTab(); // not the arrow keys', which go on from the tab
+    });
+  }
   arrowsMove(parts.tabs[0].parentElement, "tab");
   arrowsMove(parts.tools[0].parentElement);
 

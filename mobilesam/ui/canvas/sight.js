@@ -36,16 +36,17 @@ function watchWindowHeight() {
   measure();
 }
 
-// Scroll so that all of `element` is seen if it is not, `start` at the top.
-async function bringIntoSight(element, start) {
+// Scroll so that all of `element` is seen if it is not: the first of `starts` at the top below which
+// there is room for it, else the last.
+async function bringIntoSight(element, ...starts) {
   const { top, bottom } = element.getBoundingClientRect();
-  if (!isInTallFrame()) {
-    if (top < 0 || bottom > innerHeight) start.scrollIntoView({ block: "start" });
-    return;
-  }
-  const seen = await seenPart();
+  const isInFrame = isInTallFrame();
+  const seen = isInFrame ? await seenPart() : { top: 0, bottom: innerHeight };
   if (top >= seen.top && bottom <= seen.bottom) return;
-  window.parentIFrame.scrollToOffset(0, start.getBoundingClientRect().top);
+  const topOf = (start) => start.getBoundingClientRect().top;
+  const start = starts.find((one) => bottom - topOf(one) <= seen.bottom - seen.top) ?? starts.at(-1);
+  if (isInFrame) window.parentIFrame.scrollToOffset(0, topOf(start));
+  else start.scrollIntoView({ block: "start" });
 }
 
 // Tell CSS by `--ms-seen-top` where what is seen begins, for what stands at the top of the screen. Returns
