@@ -26,7 +26,7 @@ help:
 demo: $(VENV)/.runtime
 	$(PY) app.py $(if $(PORT),--port $(PORT))
 
-test: lint types $(VENV)/.browser
+test: lint $(VENV)/.browser
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --max-worker-restart 0
 
 lint: $(VENV)/.development

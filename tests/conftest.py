@@ -25,12 +25,22 @@ from tests.browser.demo_server import Server
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # else ONNX Runtime reports to its makers
 Run = Callable[..., tuple[int, str, str]]
 SHARE_A_SERVER = "tests/test_api"  # how the names of those modules begin
+LONGEST = ("test_reload", "test_compare", "test_saving", "test_trouble")
 EMBEDDED_FILE = MODELS["embedded"].shipped_file
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the browser's tests be the last: they wait for a page, and want the machine for it."""
-    items.sort(key=lambda item: item.nodeid.startswith("tests/browser/"))
+    """Let the browser's tests be the last: they wait for a page, and want the machine for it.
+
+    Of these the longest modules come first: two processes that share them end together.
+    """
+    items.sort(key=lambda item: _place(item.nodeid.split("::")[0]))
+
+
+def _place(module: str) -> int:
+    if not module.startswith("tests/browser/"):
+        return 0
+    return 1 + (Path(module).stem not in LONGEST)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -201,6 +201,7 @@ def test_what_fails_is_told_and_the_rest_goes_on(monkeypatch: pytest.MonkeyPatch
 def test_the_most_wanted_is_measured_first(monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[tuple[str, ...]] = []
     monkeypatch.setattr(gpu, "load", lambda name, *_: (None, ""))
+    monkeypatch.setattr(gpu, "_free", lambda *_: None)  # nothing is loaded
     monkeypatch.setattr(
         gpu, "measure_speed", lambda _, s, __: order.append((s.architecture, s.precision, s.mode))
     )

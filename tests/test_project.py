@@ -46,6 +46,12 @@ def project_files() -> list[Path]:
     return [path for path in files if path.is_file()]
 
 
+def test_types_hold() -> None:
+    command = [sys.executable, "-m", "mypy"]  # here it shares the two processes of a test run
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def requirements(name: str) -> dict[str, Requirement]:
     lines = [line.split(" #")[0].strip() for line in (ROOT / name).read_text().splitlines()]
     parsed = [Requirement(line) for line in lines if line and not line.startswith(("#", "-"))]

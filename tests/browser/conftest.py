@@ -81,16 +81,6 @@ def server_url(request: pytest.FixtureRequest) -> str:
     return os.environ.get("MOBILESAM_DEMO_URL") or request.getfixturevalue("server").url
 
 
-@pytest.fixture
-def own_server(tmp_path: Path) -> Iterator[Server]:
-    """A demo that its test may end and start again; to be named before `visit`, to end after it."""
-    if "MOBILESAM_DEMO_URL" in os.environ:
-        pytest.skip("starts a server of its own")
-    started = Server(tmp_path)
-    yield started
-    started.stop()
-
-
 @pytest.fixture(scope="session")
 def few_examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Some of the examples: a demo in this process encodes all that it has, beside the tests."""
@@ -106,7 +96,7 @@ def launch(
 ) -> Iterator[Callable[..., str]]:
     """Serve a demo from this process, where a test may replace its parts; returns its address.
 
-    Like `own_server` it is to be named before `visit`.
+    To be named before `visit`, whose pages are to be closed before it ends.
     """
     from mobilesam.ui import LAUNCH_OPTIONS, build_demo
 

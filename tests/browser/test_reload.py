@@ -107,7 +107,7 @@ def test_a_photo_that_this_browser_did_not_keep_is_asked_for(demo, photo):
 
 
 def own_work(demo, photo):
-    """Open a photo, make two objects, and choose another mask; returns objects and mask."""
+    """Open a photo, make two objects, and choose another mask; returns the objects."""
     demo.open_file(photo)
     demo.click(160, 120)
     demo.wait_mask()
@@ -118,7 +118,7 @@ def own_work(demo, photo):
     demo.page.get_by_role("button", name="Rename Object 2").click()
     demo.page.keyboard.type("Ground")
     demo.page.keyboard.press("Enter")
-    return without_ids(demo.objects), demo.saved_mask()
+    return without_ids(demo.objects)
 
 
 def gone_back(demo, title):
@@ -131,7 +131,7 @@ def gone_back(demo, title):
 
 
 def test_an_own_photo_with_objects_waits_while_examples_are_looked_at(demo, photo, tmp_path):
-    objects, mask = own_work(demo, photo)
+    objects, mask = own_work(demo, photo), demo.saved_mask()
     demo.open_example("cat.jpg")
     assert demo.notice.startswith(f"{photo.name} and its objects are set aside.")
     demo.page.get_by_label("Close this message").click()
@@ -154,7 +154,7 @@ def test_an_own_photo_with_objects_waits_while_examples_are_looked_at(demo, phot
 
 
 def test_another_theme_from_gradio_s_settings_keeps_the_work(demo, photo):
-    objects, _ = own_work(demo, photo)
+    objects = own_work(demo, photo)
     demo.page.get_by_role("button", name="Settings").click()
     with demo.page.expect_navigation():
         demo.page.get_by_text("Dark", exact=False).first.click()
@@ -166,7 +166,7 @@ def test_another_theme_from_gradio_s_settings_keeps_the_work(demo, photo):
 
 
 def test_an_own_photo_comes_back_with_empty_objects_and_the_steps_of_undo(demo, photo):
-    objects, _ = own_work(demo, photo)
+    objects = own_work(demo, photo)
     demo.action("new-object")
     demo.page.locator(".ms-swatch[data-color='#d55e00']").click()
     with_empty = without_ids(demo.objects)
@@ -189,7 +189,7 @@ def test_an_own_photo_comes_back_with_empty_objects_and_the_steps_of_undo(demo, 
 
 
 def test_a_link_sets_an_own_photo_with_objects_aside(demo, photo):
-    objects, _ = own_work(demo, photo)
+    objects = own_work(demo, photo)
     follow = "(link) => { location.hash = link; }"
     demo.page.evaluate(follow, "#v=1&size=320x240&object=Other;1e90ff;+5,5")
     demo.page.get_by_text(f"The objects that {photo.name} had are set aside.").wait_for()
@@ -263,7 +263,7 @@ def test_nothing_is_given_up_while_there_is_no_connection(visit, photo):
 
 
 def test_a_photo_opened_right_after_a_reload_stays(demo, photo, twin):
-    objects, _ = own_work(demo, photo)
+    objects = own_work(demo, photo)
     demo.page.add_init_script(
         """const open = indexedDB.open.bind(indexedDB);
         window.wait = new Promise((go) => (window.goOn = go));
@@ -293,24 +293,6 @@ def test_a_photo_opened_right_after_a_reload_stays(demo, photo, twin):
     assert without_ids(demo.objects) == objects
 
 
-def test_a_click_while_the_server_is_away_is_not_lost(own_server, visit, photo):
-    demo = visit(own_server.url)
-    demo.open_file(photo)
-    own_server.stop()
-    demo.click(160, 120)
-    own_server.start()
-    demo.page.wait_for_function(  # at once: Gradio loads the page again when it likes
-        """(title) => {
-          const shown = document.querySelector(".ms")?.dataset;
-          const isPainted = shown?.rev && shown.rev === shown.paintedRev;
-          return isPainted && shown.title === title && shown.points === "[[160,120,1]]";
-        }""",
-        arg=photo.name,
-    )
-    demo.page.goto("about:blank")
-    demo.forgive(LOST)
-
-
 @pytest.fixture
 def twin(tmp_path):
     """Another photo of the same size in pixels as `photo`."""
@@ -321,7 +303,7 @@ def twin(tmp_path):
 
 @pytest.mark.parametrize("other", ["an example", "a file"])
 def test_a_photo_on_its_way_back_is_set_aside_for_another(demo, photo, twin, other):
-    objects, mask = own_work(demo, photo)
+    objects, mask = own_work(demo, photo), demo.saved_mask()
     hurry = demo.slow_uploads(1000)
     demo.page.reload()
     demo.page.get_by_text("Uploading…").first.wait_for()
@@ -339,7 +321,7 @@ def test_a_photo_on_its_way_back_is_set_aside_for_another(demo, photo, twin, oth
 
 
 def test_going_back_can_be_tried_again(demo, photo, twin):
-    objects, _ = own_work(demo, photo)
+    objects = own_work(demo, photo)
     demo.open_example("coffee.jpg")
     demo.route("**/gradio_api/upload*", lambda route: route.abort())
     demo.page.get_by_role("button", name="Back to my photo").click()
@@ -375,7 +357,7 @@ def test_objects_added_while_another_photo_is_on_its_way_back_are_set_aside(demo
 
 
 def test_the_way_back_is_offered_again_after_another_message(demo, photo, tmp_path):
-    objects, _ = own_work(demo, photo)
+    objects = own_work(demo, photo)
     demo.open_example("coffee.jpg")
     offer = f"{photo.name} and its objects are set aside."
     demo.tool("box")
@@ -414,7 +396,7 @@ def lose_session(demo):
 
 
 def test_a_lost_session_keeps_zoom_and_what_was_set_aside(demo, photo):
-    objects, _ = own_work(demo, photo)
+    objects = own_work(demo, photo)
     link = "#v=1&size=320x240&object=Other;1e90ff;+5,5"
     demo.page.evaluate("(link) => { location.hash = link; }", link)
     demo.page.get_by_text(f"The objects that {photo.name} had are set aside.").wait_for()

@@ -11,13 +11,9 @@ from PIL import Image
 
 from mobilesam.ui import saving
 from mobilesam.ui.models import ModelShelf
-from tests.browser.demo_page import LOST, iou
+from tests.browser.demo_page import iou
 from tests.browser.pictures import phone_photo
 from tests.browser.traffic import Traffic
-
-FORGET_COPY = """() => new Promise((go) => {
-  indexedDB.deleteDatabase("mobilesam").onsuccess = go;
-})"""
 
 
 @pytest.fixture(scope="module")
@@ -273,27 +269,6 @@ def test_a_save_asks_for_masks_that_were_given_up(visit):
     demo.wait_mask()
     assert demo.notice == ""
     demo.forgive("503")  # what was dropped
-
-
-def test_a_save_opens_a_photo_again_whose_file_was_missing(own_server, visit, tmp_path):
-    path, elsewhere = tmp_path / "photo.jpg", tmp_path / "elsewhere.jpg"
-    _, center = phone_photo(path)
-    demo = visit(own_server.url)
-    demo.open_file(path)
-    demo.click(*center)
-    demo.wait_mask()
-    own_server.stop()
-    path.rename(elsewhere)
-    demo.page.evaluate(FORGET_COPY)
-    own_server.start()
-    demo.click(100, 100)
-    demo.page.wait_for_selector(".ms[data-state=failed]")
-    assert "no longer on the server" in demo.notice
-    elsewhere.rename(path)
-    with demo.page.expect_download() as waiting:
-        save(demo, "mask")
-    assert waiting.value.suggested_filename == "photo-mask.png"
-    demo.forgive(LOST)
 
 
 def test_a_download_is_what_was_on_the_screen(coffee):

@@ -13,10 +13,9 @@ import pytest
 from playwright.sync_api import expect
 
 from mobilesam import Predictor, load_model, predict_steps
-from tests.browser.demo_page import LOST, PHONE, SCROLLED, iou
+from tests.browser.demo_page import PHONE, SCROLLED, iou
 from tests.browser.demo_server import upload
 from tests.browser.everything_tab import EverythingTab
-from tests.browser.pictures import disc
 
 
 def test_two_visitors_at_once_share_nothing(visit):
@@ -299,41 +298,3 @@ def session_of(request) -> str | None:
     """Gradio's name for the visitor, if a request carries it."""
     found = re.search(r'"session_hash":\s*"(\w+)"', request.post_data or "")
     return found.group(1) if found and request.method == "POST" else None
-
-
-def test_a_server_that_ends_deletes_what_visitors_sent_though_a_page_is_open(
-    own_server, visit, tmp_path
-):
-    demo = visit(own_server.url)
-    demo.page.locator(".ms input[type=file]").set_input_files(own_photo(tmp_path))
-    demo.page.wait_for_selector('.ms[data-title="own.png"][data-state=ready]')
-    demo.click(160, 120)
-    demo.wait_mask()
-    demo.saved_mask()
-    served = tmp_path / "gradio"
-    assert len([path for path in served.rglob("*") if path.is_file()]) >= 3
-    own_server.stop()
-    assert [path for path in served.rglob("*") if path.is_file()] == []
-    demo.page.goto("about:blank")
-    demo.forgive(LOST)
-
-
-def own_photo(folder):
-    path = folder / "own.png"
-    disc((320, 240), (160, 120), 60).save(path)
-    return path
-
-
-def test_a_page_outlives_a_restart_of_the_server(own_server, visit):
-    demo = visit(own_server.url)
-    demo.open_example("coffee.jpg")
-    demo.click(300, 200)
-    demo.wait_mask()
-    own_server.stop()
-    own_server.start()
-    demo.click(350, 230)
-    demo.wait_mask()
-    assert demo.points == [[300, 200, 1], [350, 230, 1]]
-    assert demo.data("title") == "coffee.jpg"
-    assert demo.saved_mask().any()
-    demo.forgive(LOST)
