@@ -32,7 +32,7 @@ def parse_arguments() -> argparse.Namespace:
         help=f"address to listen on (default: GRADIO_SERVER_NAME, else {LOCALHOST})",
     )
     parser.add_argument(
-        "--port", type=port_number, default=None, help="port (default: 7860 or the next)"
+        "--port", type=port_number, default=None, help="port (default: 7860, or the next free one)"
     )
     parser.add_argument("--share", action="store_true", help="ask Gradio for a public link")
     parser.add_argument(

@@ -148,7 +148,7 @@ class _Transfer:
                 return
             self.part.unlink()
             if offset == 0 or restarted:
-                message = f"sent a wrong file: its SHA-256 is {digest}, expected was {self.sha256}"
+                message = f"sent a wrong file: its SHA-256 is {digest}, not {self.sha256}"
                 raise SourceError(message)
             restarted = True  # an earlier run's bytes may be to blame: once more from the start
         raise broken_off

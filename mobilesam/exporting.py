@@ -47,7 +47,7 @@ def mask_png(mask: np.ndarray) -> bytes:
 
 
 def cut_out_png(image: np.ndarray, mask: np.ndarray, alpha: np.ndarray | None = None) -> bytes:
-    """Return the masked part of an (H, W, 3) uint8 photo as a PNG with a transparent ground.
+    """Return the masked part of an (H, W, 3) uint8 photo as a PNG with a transparent background.
 
     ``alpha`` is the mask with a feathered edge, see ``rendering.cut_out``.
     """

@@ -65,7 +65,7 @@ def export(
         kind: One of ``KINDS``:
 
             - ``mask``: a PNG of the chosen object, white on black; grey along a feathered edge.
-            - ``cutout``: a PNG of it on a transparent ground, its alpha feathered.
+            - ``cutout``: a PNG of it on a transparent background, its alpha feathered.
             - ``indexed``: a PNG whose pixels are k in the k-th object, in the objects' colors.
             - ``overlay``: a PNG of the photo with all objects laid over it.
             - ``coco``: a data set of one picture. ``segmentation`` is polygons, which every reader

@@ -24,9 +24,9 @@ PHOTO_NOTES = """
 One photo: what FILE is, at the photo's own size, is told by its name, or by --kind and its ending:
 
   dog.mask.png      the mask, white on black; so is any other .png
-  dog.cutout.png    the object alone on a transparent ground
+  dog.cutout.png    the object alone on a transparent background
   dog.overlay.png   the photo with the mask laid over it
-  dog.indexed.png   1 in the object, 0 beside it, with a color
+  dog.indexed.png   1 in the object, 0 elsewhere, with a colour
   dog.coco.json     COCO: polygons, and exact run lengths as "rle"
   dog.labelme.json  polygons for LabelMe
   dog.txt           YOLO-seg: class and outline
@@ -44,7 +44,7 @@ candidate), best, choice (the one written), area (pixels), encode_ms, decode_ms,
 def add_photo_options(parser: argparse.ArgumentParser) -> None:
     """Add what only a single photo takes."""
     group = parser.add_argument_group("one photo")
-    group.add_argument("--kind", choices=SUFFIXES, help="what to write, whatever FILE is called")
+    group.add_argument("--kind", choices=SUFFIXES, help="what to write; FILE's ending must fit it")
     group.add_argument(
         "--steps",
         metavar="N,...",

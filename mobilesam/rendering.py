@@ -96,7 +96,7 @@ def outline(mask: np.ndarray, width_px: int | None = None) -> np.ndarray:
 
 
 def cut_out(image: np.ndarray, mask: np.ndarray, alpha: np.ndarray | None = None) -> np.ndarray:
-    """Return the masked part of a photo on a transparent ground, at the photo's own size.
+    """Return the masked part of a photo on a transparent background, at the photo's own size.
 
     Transparent pixels are black: what was cut away cannot be brought back from the file.
 

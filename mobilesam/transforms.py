@@ -87,7 +87,8 @@ def read_image(image: str | Path | Image.Image | np.ndarray) -> np.ndarray:
             raise ValueError(_too_large(path.name, f"{width}×{height}"))
         if max(width, height) > MAX_SIDE:
             raise ValueError(
-                f"{path.name} has {width}×{height} pixels; a side may have {MAX_SIDE:,}: cut it."
+                f"{path.name} has {width}×{height} pixels; a side may have at most {MAX_SIDE:,}: "
+                "crop it."
             )
         if opened.format in NEEDING_MORE:  # whose programs are not to be started
             raise ValueError(_unreadable(path.name))

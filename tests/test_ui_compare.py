@@ -70,7 +70,7 @@ def test_all_models_are_offered_and_those_not_here_say_so(tmp_path):
     mine = tmp_path / "embedded.pt"  # called like a model
     choices = {choice.value: choice for choice in list_choices(["embedded", mine])}
     assert list(choices) == [*MODELS, "file:embedded"]
-    assert choices["sam_vit_l"].label == "SAM ViT-L: not here, 1,250 MB"
+    assert choices["sam_vit_l"].label == "SAM ViT-L: not on this server, 1,250 MB"
     assert choices["embedded"].label == MODELS["embedded"].title
     assert choices["file:embedded"].source == mine
     assert choices["file:embedded"].label == "embedded (embedded.pt)"

@@ -82,7 +82,7 @@ def _picture(axes: Axes, picture: np.ndarray, title: str) -> None:
 
 
 def _prompts(axes: Axes, comparison: Comparison, shown: tuple[int, int]) -> None:
-    """Draw the box and the points, + for those on the object and - for those beside it."""
+    """Draw the box and the points, + for those on the object and - for those not on it."""
     scale = np.array(shown[::-1]) / comparison.size[::-1]  # of a thin photo its sides' differ
     if comparison.box is not None:
         x0, y0, x1, y1 = np.tile(scale, 2) * comparison.box

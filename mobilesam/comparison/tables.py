@@ -24,7 +24,7 @@ PUBLISHED: tuple[Row, ...] = (
     ("whole", "615 M, 456 ms", "9.66 M, 12 ms"),
 )
 PUBLISHED_SOURCES = (
-    "Parameters and times on a single GPU, which one is not said: MobileSAM's README"
+    "Parameters, and times on one GPU that is not named: MobileSAM's README"
     " (github.com/ChaoningZhang/MobileSAM) and its paper, arXiv:2306.14289, whose table 3 counts"
     " the encoders as 632 M and 5.78 M."
 )
@@ -67,7 +67,7 @@ def _values(run: ModelRun) -> tuple[str, ...]:
         _milliseconds(run.load_ms),
         _milliseconds(run.encode_ms),
         _milliseconds(run.decode_ms),
-        "not told" if run.peak_bytes is None else f"{run.peak_bytes / 1e6:,.0f} MB",
+        "unknown" if run.peak_bytes is None else f"{run.peak_bytes / 1e6:,.0f} MB",
         f"{run.predicted_iou:.3f}",
         f"{share:.2f} %",
     )

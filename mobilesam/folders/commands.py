@@ -38,8 +38,8 @@ and those that are no pictures by their names are left out; a file named itself 
 is reported, and the rest goes on.
 --out is then a folder, and gets for photos/dog.jpg
 
-  png      dog.png: every pixel has the number of its object, from 1, and a color
-  cutout   dog.png: the object on a transparent ground; of several objects dog.cutouts/1.png, 2.png
+  png      dog.png: every pixel has the number of its object, from 1, and a colour
+  cutout   dog.png: the object on a transparent background; of several dog.cutouts/1.png, 2.png
   labelme  dog.json: polygons, for LabelMe and AnyLabeling
   yolo     dog.txt: lines of class and outline; one classes.txt for all
   coco     one annotations.json for all, from a part for each picture in .mobilesam/coco
@@ -61,7 +61,7 @@ EVERYTHING_HELP = {
     "crop_n_layers": "how often to look again at crops of half the size",
     "crop_nms_thresh": "as --box-nms-thresh, between crops",
     "crop_overlap_ratio": "overlap of the largest crops, a share of the shorter side",
-    "crop_n_points_downscale_factor": "by which the grid is thinned from crops to smaller crops",
+    "crop_n_points_downscale_factor": "factor by which each layer of crops thins the grid",
     "min_mask_region_area": "remove holes and islands of fewer pixels",
     "fast": "search a sparse grid first, and judge masks at low resolution: nearly the same masks"
     " in less time",
@@ -302,7 +302,7 @@ def add_prompt_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         dest="points",
-        help="a point on the object, or with ,0 beside it; may be repeated",
+        help="a point on the object, or with ,0 not on it; may be repeated",
     )
     parser.add_argument(
         "--box",
@@ -310,7 +310,7 @@ def add_prompt_options(parser: argparse.ArgumentParser) -> None:
         type=box_argument,
         action="append",
         dest="boxes",
-        help="a box; one",
+        help="a box round the object; one at most",
     )
 
 

@@ -159,7 +159,9 @@ def _start(address: str, workers: int | None) -> None:
     try:
         ray.init(**options, logging_level=logging.ERROR, log_to_driver=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ValueError(f"No Ray cluster could be reached at {address}: {error}") from error
+        raise ValueError(
+            f"No Ray cluster could be reached at {address}; check it, or leave out --ray: {error}"
+        ) from error
 
 
 def _task_anywhere(task: Task) -> Task:

@@ -54,7 +54,7 @@ def add_train_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def _add_options(parser: argparse.ArgumentParser, part: type, config: type) -> None:
     """Add options for those fields of ``config`` that the docstring of ``part`` describes."""
-    group = parser.add_argument_group(part.__name__)
+    group = parser.add_argument_group(f"{part.__name__.removesuffix('Config').lower()} options")
     hints = typing.get_type_hints(config)
     told = _attributes(part)
     for entry in dataclasses.fields(config):

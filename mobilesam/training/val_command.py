@@ -25,7 +25,9 @@ def add_val_parser(subparsers: argparse._SubParsersAction) -> None:
         default=DataConfig.data,
         help=f"folder of photos and masks (default: {DataConfig.data})",
     )
-    parser.add_argument("--split", default=Plan.split, help=f"(default: {Plan.split})")
+    parser.add_argument(
+        "--split", default=Plan.split, help=f"which photos of the data (default: {Plan.split})"
+    )
     parser.add_argument(
         "--model", default=Plan.model, help=f"name or checkpoint path (default: {Plan.model})"
     )
@@ -59,7 +61,9 @@ def add_val_parser(subparsers: argparse._SubParsersAction) -> None:
         default=Plan.jobs,
         help="processes; they share PyTorch's threads, the result is the same (default: 1)",
     )
-    parser.add_argument("--device", default=Plan.device, help=f"(default: {Plan.device})")
+    parser.add_argument(
+        "--device", default=Plan.device, help=f"cpu or cuda (default: {Plan.device})"
+    )
     parser.set_defaults(run=_val)
 
 

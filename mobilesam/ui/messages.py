@@ -27,7 +27,7 @@ class PagePrompts:
 
     Attributes:
         points: `(x, y)` of each point.
-        labels: 1 for a point on the object, 0 for one beside it; one per point.
+        labels: 1 for a point on the object, 0 for one not on it; one per point.
         box: `(x0, y0, x1, y1)` or None.
     """
 

@@ -59,7 +59,7 @@ class ModelShelf:
         wanted = model or default_model_name()
         if wanted != FALLBACK and not available(wanted):
             self._to_fetch = wanted
-            self.notice = f"{_title(wanted)} is not here; the embedded model answers."
+            self.notice = f"{_title(wanted)} is not on this server; the embedded model answers."
             wanted = FALLBACK
         self.default = self._add(wanted)
         if self.default != OFFICIAL and available(OFFICIAL):
@@ -148,7 +148,9 @@ class ModelShelf:
             self.notice = f"The official {title} has arrived; choose it here."
         except CheckpointError as error:
             LOGGER.warning("The official %s could not be fetched: %s", title, error)
-            self.notice = f"{title} could not be fetched; this model answers."
+            self.notice = (
+                f"{title} could not be fetched (see the server's log); this model answers."
+            )
         except Exception:
             LOGGER.exception("The official %s could not be loaded", title)
             self.notice = f"{title} could not be loaded; see the server's log."

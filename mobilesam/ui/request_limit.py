@@ -40,7 +40,7 @@ class RequestLimit:
             message = await receive()
             received += len(message.get("body", b""))
             if received > most:
-                raise HTTPException(413, f"A request may have {most:,} bytes.")
+                raise HTTPException(413, f"A request may have at most {most:,} bytes; send less.")
             return message
 
         await self.app(scope, counted, send)

@@ -328,7 +328,7 @@ def test_a_slow_comparison_is_in_nobodys_way(open_tab, comparing):
 
 def test_what_is_missing_is_said(open_tab):
     tab = open_tab()
-    tab.choose("Second model", "SAM ViT-L: not here, 1,250 MB")
+    tab.choose("Second model", "SAM ViT-L: not on this server, 1,250 MB")
     missing = tab.page.locator(".ms-compare-missing")
     missing.get_by_text("SAM ViT-L is not on this server. To download: 1,250 MB").wait_for()
     missing.get_by_text("Compare works once it is here.").wait_for()

@@ -56,7 +56,7 @@ def test_masks_appear_while_the_search_goes_on_and_are_sorted(demo):
 
     areas = tab.column(2)
     assert areas == sorted(areas, reverse=True)
-    for name, number in (("IoU", 3), ("Stability", 4)):
+    for name, number in (("Score", 3), ("Stability", 4)):
         head = demo.page.get_by_role("columnheader", name=name)
         head.get_by_role("button").click()
         assert head.get_attribute("aria-sort") == "descending"
@@ -100,7 +100,7 @@ def test_looking_at_masks_asks_the_server_nothing(demo):
     rows = box.evaluate("(node) => node.clientHeight") / row.bounding_box()["height"]
     assert 0.3 < rows % 1 < 0.7  # the last one is cut: there are more
     text = demo.page.locator(".ms-tag").inner_text()
-    assert "IoU" in text and "px" in text and "stability" in text
+    assert "score" in text and "px" in text and "stability" in text
     handling = demo.page.evaluate(
         """async () => {
           const stage = document.querySelector(".ms-stage");

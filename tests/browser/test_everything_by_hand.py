@@ -25,7 +25,7 @@ def test_the_whole_flow_by_keyboard(demo):
     keys.press("Enter")
     page.wait_for_selector(".ms[data-everything=done]")
     assert page.evaluate(focused) == "Find everything"  # the focus is not lost
-    tab_to("IoU")
+    tab_to("Score")
     keys.press("Enter")
     tab_to("Mask")
     keys.press("Home")

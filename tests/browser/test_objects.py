@@ -135,7 +135,7 @@ def test_objects_are_renamed_hidden_recoloured_and_deleted(two):
     titles = [
         two.page.locator(f"[data-save={kind}]").get_attribute("title") for kind in ("zip", "mask")
     ]
-    assert titles[0] == "All objects are hidden"
+    assert titles[0] == "All objects are hidden: show one to save it"
     assert titles[1].startswith("Save: PNG")
     two.action("undo")
     assert two.page.locator("[data-save=zip]").get_attribute("title").startswith("Save: all")

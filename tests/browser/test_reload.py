@@ -199,7 +199,7 @@ def test_a_link_sets_an_own_photo_with_objects_aside(demo, photo):
     assert without_ids(demo.objects) == objects
     link = "#v=1&example=cat.jpg&size=451x300&model=gone&object=Cat;1e90ff;+9,9"
     demo.page.evaluate(follow, link)
-    demo.page.get_by_text("which is not here: another one answers.").wait_for()
+    demo.page.get_by_text("which is not on this server: another one answers.").wait_for()
     assert demo.notice.startswith(f"{photo.name} and its objects are set aside.")
     gone_back(demo, photo.name)
     assert without_ids(demo.objects) == objects

@@ -262,11 +262,13 @@ def test_a_link_from_an_own_photo_holds_its_prompts_only(visit, tmp_path):
 def test_a_wrong_link_is_said_and_the_page_opens_as_usual(visit):
     demo = visit(address=HOSTILE["outside"])
     demo.wait_mask()
-    assert demo.notice == "This link cannot be used: a point of object 1 lies outside the photo."
+    assert demo.notice == (
+        "This link cannot be used: a point of object 1 lies outside the photo. Ask for a new one."
+    )
     assert demo.data("title") == "raccoon.jpg"
     assert [one["name"] for one in demo.objects] == ["Raccoon"]
     gone = visit(address=GOOD.replace("cat.jpg", "gone.jpg"))
-    assert "gone.jpg, which is not here" in gone.notice
+    assert "gone.jpg, which is not on this server" in gone.notice
     assert json.loads(gone.data("points")) != [[250, 100, 1]]
 
 
@@ -310,4 +312,4 @@ def test_a_link_s_missing_model_is_told_with_the_photo_it_waits_for(demo):
         "() => document.querySelector('.ms-notice').textContent.includes('the model sam_vit_b')"
     )
     assert demo.notice.startswith("This link holds prompts for a photo of 320 × 240 pixels")
-    assert demo.notice.endswith("which is not here: another one answers.")
+    assert demo.notice.endswith("which is not on this server: another one answers.")

@@ -125,4 +125,4 @@ def test_a_file_just_too_large_is_said_to_be_so(demo, tmp_path):
     path = tmp_path / "large.jpg"
     path.write_bytes(bytes(20_000_001))
     demo.page.set_input_files(".ms input[type=file]", str(path))
-    assert demo.notice == "large.jpg has 20.1 MB; at most 20 MB can be taken."
+    assert demo.notice == "large.jpg has 20.1 MB, at most 20 MB can be taken: make it smaller."

@@ -93,14 +93,14 @@ class Endpoints:
         name: str = "object",
         color: str = "#1e90ff",
     ) -> tuple[SegmentResult, FileData | None]:
-        """Segment one object of a photo: points on it, points beside it or a box give its mask.
+        """Segment one object of a photo: points on it, points not on it or a box give its mask.
 
         All coordinates are pixels of the upright photo, from its upper left corner. With several
         points, each refines the mask of the points before it, as clicks on the page do.
 
         Args:
             image: The photo, uploaded before; JPEG, PNG, WebP, HEIC, GIF, BMP or TIFF.
-            points: [x, y, label] of each point, at most 64; label 1 is on the object, 0 beside it.
+            points: [x, y, label] of each point, at most 64; label 1 is on the object, 0 not on it.
             box: [left, top, right, bottom] round the object, with points or instead of them.
             model: Name of the model, one that /models calls loaded; null for the standard one.
             steps: Numbers of points after which a mask was made; null for all; 0 is the box alone.
@@ -191,7 +191,7 @@ class Endpoints:
             image: The photo, uploaded before; JPEG, PNG, WebP, HEIC, GIF, BMP or TIFF.
             first: Name of one model, one that /models calls available.
             second: Name of the other one; both may be the same.
-            points: [x, y, label] of each point, at most 64; label 1 is on the object, 0 beside it.
+            points: [x, y, label] of each point, at most 64; label 1 is on the object, 0 not on it.
             box: [left, top, right, bottom] round the object, with points or instead of them.
             steps: Numbers of points after which a mask was made; null for all; 0 is the box alone.
             choices: Per step which candidate was chosen, from 0; null for the best everywhere.

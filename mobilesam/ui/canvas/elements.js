@@ -51,7 +51,7 @@ const TABS = [
 ];
 
 const SAVES = [
-  ["cutout", "Cut-out", "PNG of the selected object on a transparent ground"],
+  ["cutout", "Cut-out", "PNG of the selected object on a transparent background"],
   ["mask", "Mask", "PNG of the selected object, black and white"],
   ["overlay", "Overlay", "PNG of the photo with all objects in colour"],
   ["indexed", "All masks", "one PNG whose pixels are the objects' numbers"],
@@ -74,7 +74,7 @@ const KEYS = [
   ["+  −  0", "zoom in, out, whole photo"],
   ["1 to 5", "choose a tool"],
   ["N", "start a new object"],
-  ["[  ]", "select the object before or after"],
+  ["[  ]", "select the previous or next object"],
   ["F2", "rename the selected object"],
   [`${COMMAND} + wheel`, "zoom; so does a pinch, on glass or trackpad"],
   ["Right-click", "exclude; so do Shift-click and a long press"],

@@ -190,7 +190,7 @@ function createEverything(parts, view, prompts, page, link) {
     if (!lit) return;
     const share = percentText(lit.area / (view.photo.width * view.photo.height));
     const object = lit.isObject ? prompts.find(lit.objectId) : null;
-    tagText.textContent = object ? `✓ An object now: ${object.name} · ${share}` : `${share} · ${countText(lit.area)} px · IoU ${scoreText(lit.iou)} · stability ${scoreText(lit.stability)}`;
+    tagText.textContent = object ? `✓ An object now: ${object.name} · ${share}` : `${share} · ${countText(lit.area)} px · score ${scoreText(lit.iou)} · stability ${scoreText(lit.stability)}`;
     tagColor.style.background = `rgb(${lit.color.join(", ")})`;
   }
 
@@ -293,7 +293,7 @@ function createEverything(parts, view, prompts, page, link) {
     // The server ends the search of a photo that is gone by itself.
     pictureChanged: startOver,
     photoFailed() {
-      if (search && !search.isAsked) end("The photo could not be read");
+      if (search && !search.isAsked) end("The photo could not be read; please open it again.");
     },
     // `defaults`: the options that suit the model.
     modelChanged(name, defaults) {

@@ -9,7 +9,7 @@ function fileRefusal(file) {
   if (file.size === 0) return `${name} is empty (0 bytes); choose another picture.`;
   if (file.size > MAX_FILE_BYTES) {
     const megabytes = (Math.ceil(file.size / 1e5) / 10).toFixed(1); // else 20.1 would be 20
-    return `${name} has ${megabytes} MB; at most 20 MB can be taken.`;
+    return `${name} has ${megabytes} MB, at most 20 MB can be taken: make it smaller.`;
   }
   return "";
 }

@@ -2,7 +2,7 @@
 
 const FOUND_COLUMNS = [
   { key: "area", label: "Area" },
-  { key: "iou", label: "IoU", title: "Predicted IoU: how sure the model is of the mask" },
+  { key: "iou", label: "Score", title: "Score: the model's estimate of the overlap (predicted IoU)" },
   { key: "stability", label: "Stability", title: "How little the mask changes with the cut" },
 ];
 const PAGE_ROWS = 8; // of Page Up and Page Down

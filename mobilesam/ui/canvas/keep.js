@@ -4,7 +4,7 @@
 // objects that made room for another.
 
 const KEPT = "mobilesam.page";
-const OFFLINE = "There is no connection. Photo and points are kept; it goes on as soon as there is one.";
+const OFFLINE = "There is no connection. Photo and points are kept; the page goes on once there is one.";
 const KEEP_AFTER_MS = 300; // a drag is many changes
 const KEEP_PHOTO_MS = 24 * 3600 * 1000;
 const TABS_ANSWER_MS = 1000; // other tabs that need a photo say so by then, also from the background

@@ -172,10 +172,10 @@ function buildObjects(parts) {
 }
 
 function buildCandidates(parts) {
-  parts.candidates = make("div", { class: "ms-candidates", role: "radiogroup", "aria-label": "Masks" });
+  parts.candidates = make("div", { class: "ms-candidates", role: "radiogroup", "aria-label": "Candidates" });
   parts.verdict = make("p", { class: "ms-verdict" });
   parts.candidatesOf = make("span", { class: "ms-aside" });
-  return section("Masks", parts.candidatesOf, parts.candidates, parts.verdict);
+  return section("Candidates", parts.candidatesOf, parts.candidates, parts.verdict);
 }
 
 function buildRefine(parts) {

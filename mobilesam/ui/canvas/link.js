@@ -7,7 +7,7 @@ const ENCODE_WAIT_MS = 60000; // others may be before us
 const OBJECTS_AT_ONCE = 6; // the others are asked about when these are painted
 const QUEUE_WAIT_MS = 1500; // then the visitor is told that others are
 const QUEUED = new Set(["encode_picture", "save_result", "start_everything"]); // of which others may be first
-const SILENCE = "The server does not answer. Your points are kept; click again to retry.";
+const SILENCE = "The server does not answer. Your points are kept; the next click asks again.";
 
 function createLink({ props, trigger, upload, watch }, prompts, results, page) {
   // Counters name requests; `sticky` rides along until answered, since Gradio reads the value when

@@ -63,7 +63,7 @@ function createModelChoice(props, prompts, page, others) {
 
   // Candidates of the model that answers instead are others than the link's.
   function doWithout() {
-    page.sayToo(`The link asks for the model ${missing}, which is not here: another one answers.`);
+    page.sayToo(`The link asks for the model ${missing}, which is not on this server: another one answers.`);
     missing = null;
     others().sharing.forgetChoices();
     prompts.forgetChoices();

@@ -83,7 +83,7 @@ function createPanel(parts, view, prompts, page) {
       const { save, detail } = button.dataset;
       const isOfOne = save === "mask" || save === "cutout";
       setDisabled(button, !(isOfOne ? selected : any) || making.includes(button));
-      button.title = masked.length && !any && !isOfOne ? "All objects are hidden" : `Save: ${detail}`;
+      button.title = masked.length && !any && !isOfOne ? "All objects are hidden: show one to save it" : `Save: ${detail}`;
     }
     parts.saveSize.classList.toggle("ms-making", makingText !== "");
     parts.saveSize.title = makingText; // the line may be too short for it

@@ -70,7 +70,7 @@ function readLink(hash) {
     return { state: parseLink(hash.slice(1)) };
   } catch (reason) {
     const text = reason instanceof RangeError ? reason.message : "it is damaged";
-    return { error: `This link cannot be used: ${text}.` };
+    return { error: `This link cannot be used: ${text}. Ask for a new one.` };
   }
 }
 

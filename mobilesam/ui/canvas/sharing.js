@@ -67,7 +67,7 @@ function createSharing(parts, view, prompts, page, examples) {
     if (state.example !== null) {
       if (examples.some(({ name }) => name === state.example)) return page.open({ example: state.example, work });
       pending = null;
-      openFirst(`The link shows the example ${state.example}, which is not here.`);
+      openFirst(`The link shows the example ${state.example}, which is not on this server; choose another.`);
     } else if (isOpen(state)) {
       const { objects, active } = objectsFor({}, view.photo);
       prompts.reset(objects, active);
@@ -128,7 +128,7 @@ function createSharing(parts, view, prompts, page, examples) {
       return { objects, active, isPreset: false, history };
     }
     if (isMeant) {
-      page.say(`This photo is ${width} × ${height}; the link's prompts are for one of ${pending.size.join(" × ")} and were not applied.`, "share");
+      page.say(`This photo is ${width} × ${height}; the link's prompts are for one of ${pending.size.join(" × ")} and were not applied; open that photo for them.`, "share");
     }
     const { objects = [], hint = "" } = examples.find(({ name }) => name === example) ?? {};
     return { objects, active: objects.length - 1, isPreset: true, hint };

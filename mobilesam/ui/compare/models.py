@@ -45,8 +45,10 @@ class Choice:
 
     @property
     def label(self) -> str:
-        """Its title, and that it is not here, if so."""
-        return self.title if self.is_here else f"{self.title}: not here, {_megabytes(self)}"
+        """Its title, and that it is not on this server, if so."""
+        return (
+            self.title if self.is_here else f"{self.title}: not on this server, {_megabytes(self)}"
+        )
 
 
 def list_choices(sources: list[str | Path]) -> list[Choice]:
