@@ -15,6 +15,7 @@ CANNOT_BE_SEEN = """(node) => {
   const isScrolledAway = box && node.getBoundingClientRect().top >= box.bottom - 1;
   return Boolean(node.closest(".ms-stage, .ms-camera-view") || isScrolledAway);
 }"""
+FADED = "() => !document.getAnimations().some((one) => one instanceof CSSTransition)"
 EMPTY_SLIDER = "#mobilesam-compare .empty"  # gr.ImageSlider's own, until there is a picture
 
 
@@ -96,6 +97,7 @@ def test_axe_finds_nothing(visit):
         for scheme, is_dark in (("light", False), ("dark", True)):
             page.emulate_media(color_scheme=scheme)
             expect(page.locator("body.dark")).to_have_count(int(is_dark))
+            page.wait_for_function(FADED)
             for width, height in SIZES:
                 page.set_viewport_size({"width": width, "height": height})
                 assert violations(demo, *exclude) == [], (scheme, width)
