@@ -34,6 +34,7 @@ lint: $(VENV)/.development
 	$(PY) -m ruff format --check .
 
 types: $(VENV)/.development
+	find mobilesam/ui -name "*.pyi" -delete # Gradio's, which mypy would read instead
 	$(PY) -m mypy
 
 bench: $(VENV)/.browser

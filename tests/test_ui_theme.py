@@ -41,7 +41,7 @@ def contrast(first, second):
 
 @pytest.mark.parametrize(
     ("scheme", "selector"),
-    [("light", ".ms, #mobilesam-compare"), ("dark", ".dark :is(.ms, #mobilesam-compare)")],
+    [("light", ".gradio-container:has(.ms)"), ("dark", ".dark .gradio-container:has(.ms)")],
 )
 def test_the_colours_are_those_of_the_page(scheme, selector):
     style = (CANVAS_FOLDER / "tokens.css").read_text("utf-8")

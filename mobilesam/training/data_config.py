@@ -19,7 +19,7 @@ class DataConfig:
         images_per_batch: Photos per step and process; all of one aspect ratio.
         masks_per_image: Object masks drawn from each photo, 1 to 64.
         min_scale: Smallest size at which a photo is shown, a share of the size that fills the
-            frame; what it leaves is of one color.
+            frame; what it leaves is of one colour.
         max_zoom: Largest size, likewise; above 1 only a part of the photo is seen.
         whole_photo_share: Share of photos that just fill the frame.
         min_mask_share: Masks smaller than this share of the frame are not asked for.
@@ -30,7 +30,7 @@ class DataConfig:
         limit: Only the first so many photos.
     """
 
-    data: str = "../shared/data"
+    data: str = "data"
     image_size: int = 384
     images_per_batch: int = 5
     masks_per_image: int = 5

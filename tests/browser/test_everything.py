@@ -87,7 +87,7 @@ def test_a_browser_that_hides_what_canvases_hold_shows_the_same_masks(demo):
 @pytest.mark.alone
 def test_looking_at_masks_asks_the_server_nothing(demo):
     tab = EverythingTab(demo, "rocket.jpg")
-    tab.search(density=16, fast=False, Predicted_IoU=0.2, Stability=0.3)
+    tab.search(density=16, fast=False, Score=0.2, Stability=0.3)
     assert tab.count >= 100
     requests = []
     demo.page.on("request", lambda request: requests.append(request.url))
@@ -194,7 +194,7 @@ def test_after_moving_the_photo_masks_can_be_picked_again(demo):
 @pytest.mark.alone
 def test_a_search_can_be_cancelled_and_begun_again(demo):
     tab = EverythingTab(demo, "rocket.jpg")
-    tab.choose(32, fast=False, Predicted_IoU=0.2, Stability=0.3)
+    tab.choose(32, fast=False, Score=0.2, Stability=0.3)
     tab.start()
     demo.page.wait_for_function("() => Number(document.querySelector('.ms').dataset.found) > 0")
     demo.page.get_by_role("button", name="Cancel").click()
@@ -237,11 +237,11 @@ def test_nothing_found_is_said_and_another_photo_starts_anew(demo):
     tab = EverythingTab(demo, "cat.jpg")
     tab.search(density=8)
     assert tab.count > 0
-    tab.search(density=8, Predicted_IoU=1, Stability=1)
+    tab.search(density=8, Score=1, Stability=1)
     assert tab.count == 0
     assert "lower the thresholds" in tab.status
     assert "lower the thresholds" in demo.page.locator(".ms-found-empty").inner_text()
-    tab.search(density=8, Predicted_IoU=0.3, Stability=0.3)
+    tab.search(density=8, Score=0.3, Stability=0.3)
     assert tab.count > 0
     demo.open_example("coffee.jpg", keep_objects=True)
     assert tab.count == 0
@@ -261,7 +261,7 @@ def test_another_visitor_s_click_is_answered_during_a_search(visit):
 
     quiet = [click(number) for number in range(CLICKS)]
     other.page.locator("[data-action=remove-all]").click()
-    tab.choose(32, fast=False, Predicted_IoU=0.2, Stability=0.3)
+    tab.choose(32, fast=False, Score=0.2, Stability=0.3)
     tab.start()
     tab.page.wait_for_function("() => Number(document.querySelector('.ms').dataset.found) > 0")
     busy = [click(number) for number in range(CLICKS)]

@@ -121,6 +121,15 @@ def test_an_example_far_down_brings_the_photo_into_sight(open_framed):
     assert top >= 0 and bottom <= 844
 
 
+def test_the_compare_tab_shows_what_there_is_to_press(open_framed):
+    page, frame = open_framed(**PHONE)
+    grown(page, 1000)
+    frame.get_by_role("tab", name="Compare").tap()
+    page.wait_for_function("scrollY > 0")
+    assert bounds(frame, ".ms-compare-head h2")[1] >= 0
+    assert bounds(frame, "#ms-compare-start")[3] <= 844
+
+
 def test_a_sentence_is_seen_wherever_the_page_around_is(open_framed, tmp_path):
     page, frame = open_framed(**PHONE)
     grown(page, 1200)

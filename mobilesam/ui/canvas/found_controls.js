@@ -20,7 +20,7 @@ function choiceRow(label, name, entries) {
 }
 
 // A slider whose value is written beside it by `write(number)`.
-function writtenSlider(label, attributes, write) {
+function writtenSlider(label, attributes, write, title = "") {
   const input = make("input", { type: "range", "aria-label": label, ...attributes });
   const output = make("output");
   const show = () => {
@@ -29,7 +29,7 @@ function writtenSlider(label, attributes, write) {
   };
   input.addEventListener("input", show);
   return {
-    node: make("label", { class: "ms-slider" }, make("span", {}, label), input, output),
+    node: make("label", { class: "ms-slider", title }, make("span", {}, label), input, output),
     show,
     get value() {
       return Number(input.value);
@@ -45,8 +45,8 @@ function createFoundControls(view) {
   const share = { min: "0", max: "1", step: "0.01" };
   const areaText = (step) => (step === 0 ? "any" : percentText(AREA_STEPS[step]));
   const density = choiceRow("Points", "ms-density", FOUND_DENSITIES);
-  const predicted = writtenSlider("Predicted IoU", share, scoreText);
-  const stability = writtenSlider("Stability", share, scoreText);
+  const predicted = writtenSlider("Score", share, scoreText, "Least score (predicted IoU) of a mask");
+  const stability = writtenSlider("Stability", share, scoreText, "Least stability of a mask");
   const area = writtenSlider("Smallest area", { min: "0", max: String(AREA_STEPS.length - 1), step: "1" }, areaText);
   const speed = choiceRow("Search", "ms-speed", [["fast", "Fast"], ["exact", "Exact"]]);
   const all = { density, predicted, stability, area, speed };

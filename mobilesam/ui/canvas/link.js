@@ -278,7 +278,7 @@ function createLink({ props, trigger, upload, watch }, prompts, results, page) {
       await results.paint(answer, asked, askedAt, () => rev === answer.rev);
     } catch (reason) {
       console.warn(reason);
-      return rev === answer.rev && failAsking("The masks could not be shown; click again to retry.");
+      return rev === answer.rev && failAsking("The masks could not be shown; the next click asks again.");
     } finally {
       painting -= 1;
     }

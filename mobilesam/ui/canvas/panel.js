@@ -148,7 +148,7 @@ function createPanel(parts, view, prompts, page) {
   for (const tab of parts.tabs) {
     tab.addEventListener("click", ({ detail }) => {
       page.setTab(tab.dataset.tab);
-      if (detail) page.revealTab(); // not the arrow keys', which go on from the tab
+      if (detail) page.revealTab(); // not of a key, which goes on from the tab
     });
   }
   arrowsMove(parts.tabs[0].parentElement, "tab");

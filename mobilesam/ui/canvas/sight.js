@@ -43,7 +43,7 @@ async function bringIntoSight(element, ...starts) {
   const isInFrame = isInTallFrame();
   const seen = isInFrame ? await seenPart() : { top: 0, bottom: innerHeight };
   if (top >= seen.top && bottom <= seen.bottom) return;
-  const topOf = (start) => start.getBoundingClientRect().top;
+  const topOf = (start) => start.getBoundingClientRect().top - parseFloat(getComputedStyle(start).scrollMarginTop);
   const start = starts.find((one) => bottom - topOf(one) <= seen.bottom - seen.top) ?? starts.at(-1);
   if (isInFrame) window.parentIFrame.scrollToOffset(0, topOf(start));
   else start.scrollIntoView({ block: "start" });

@@ -2,6 +2,7 @@
 
 const MAX_ZOOM = 16;
 const SMALLEST_HALF = 256; // pixels, longest side
+const FADING = 4; // standard deviations that an edge fades over at most
 
 // A picture, and copies of half its size, a quarter and so on.
 function halvings(picture) {
@@ -117,9 +118,10 @@ function createView(parts, prompts, look) {
   }
 
   function paintObject(context, object) {
-    const hasLine = !object.refine.feather; // a line would hide a soft edge
-    const { alpha } = prompts.maskOf(object);
-    paintMask(context, alpha, photo, transform(), { ...look, color: object.color, ratio, hasLine });
+    const { feather } = object.refine; // a line would hide a soft edge
+    const { alpha, box } = prompts.maskOf(object);
+    const bounds = box.map((at, side) => at + (side < 2 ? -1 : 1) * FADING * feather);
+    paintMask(context, alpha, photo, transform(), { ...look, color: object.color, ratio, bounds, hasLine: !feather });
   }
 
   // While one object is worked on the others stay as they are: they are painted once.
