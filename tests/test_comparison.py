@@ -111,6 +111,22 @@ def test_masks_and_numbers_are_those_of_the_models(official: Path) -> None:
             assert any(title in text and stage[:7] in text for text in words), (title, stage)
 
 
+def test_the_processes_start_together_and_work_one_after_the_other() -> None:
+    at_work: dict[str, int] = {}
+
+    def watch(_: float, text: str) -> None:
+        at_work[text.partition(") (")[2][:14]] = len(workers())
+
+    compare(CAT, ("embedded", "embedded_student"), points=[(220, 150)], progress=watch)
+    assert list(at_work) == [
+        f"{number} of 2): {stage}"
+        for number in (1, 2)
+        for stage in ("start", "loadi", "encod", "decod")
+    ]
+    assert at_work["1 of 2): loadi"] == at_work["1 of 2): decod"] == 2
+    assert at_work["2 of 2): loadi"] == at_work["2 of 2): decod"] == 1
+
+
 def test_a_model_agrees_with_itself_and_its_memory_is_its_own() -> None:
     ballast = np.ones(800_000_000, np.uint8)  # a new process would inherit this one's peak
     made = compare(CAT, ("embedded", EMBEDDED_FILE), box=(20, 20, 400, 290))
@@ -173,13 +189,15 @@ def test_the_process_ends_with_the_one_that_asked(official: Path) -> None:
             assert asker.stdout is not None
             while "encoding" not in (said := asker.stdout.readline()):  # it is at work
                 assert said
-            worker = wait_for_worker(asker.pid)
+            both = workers(asker.pid)
+            assert len(both) == 2
         finally:
             asker.send_signal(signal.SIGKILL)
     end = time.monotonic() + 3  # encoding the photo three times takes longer
-    while Path(f"/proc/{worker}/cmdline").exists() and state_of(worker) != "Z":
-        assert time.monotonic() < end, "an orphan stays"
-        time.sleep(0.05)
+    for worker in both:
+        while Path(f"/proc/{worker}/cmdline").exists() and state_of(worker) != "Z":
+            assert time.monotonic() < end, "an orphan stays"
+            time.sleep(0.05)
 
 
 def state_of(pid: int) -> str:

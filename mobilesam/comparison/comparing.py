@@ -1,13 +1,15 @@
 """Two models, the same photo and the same prompts: their masks, their times, their memory.
 
-Each model runs in a process of its own, one after the other, at the lowest priority: the memory
-that is measured is that model's alone, a run can be cancelled at any moment, and whatever else the
-machine serves comes first. What is measured depends on how busy the machine is.
+Each model runs in a process of its own, at the lowest priority: the memory that is measured is
+that model's alone, a run can be cancelled at any moment, and whatever else the machine serves comes
+first. The processes start together, which takes longer than most models do, and then work one after
+the other. What is measured depends on how busy the machine is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from mobilesam.checkpoints import CheckpointError
-from mobilesam.comparison.memory import free_bytes, needed_bytes
+from mobilesam.comparison.memory import PROCESS_BYTES, free_bytes, needed_bytes
 from mobilesam.comparison.process import Worker, WorkerDied
 from mobilesam.comparison.progress import Plan, Progress, Reporter
 from mobilesam.machine import machine_name
@@ -155,12 +157,10 @@ def compare(
         _as_json(prompts, corners, steps, choices if chooser in (None, plan.path) else None)
         for plan in plans
     ]
-    for plan in plans:
-        check_memory(plan.title, plan.name, plan.file_bytes, photo.nbytes)
-    report = Reporter(plans, progress)
-    (first, threads), (second, _) = (
-        _run(plan, photo, request, report, cancelled or (lambda: False))
-        for plan, request in zip(plans, requests, strict=True)
+    for plan in plans:  # beside the other one, which waits or has done its work
+        check_memory(plan.title, plan.name, plan.file_bytes, photo.nbytes, beside=PROCESS_BYTES)
+    (first, threads), (second, _) = _run_all(
+        plans, photo, requests, Reporter(plans, progress), cancelled or (lambda: False)
     )
     return Comparison(
         first,
@@ -175,7 +175,9 @@ def compare(
     )
 
 
-def check_memory(title: str, name: str | None, file_bytes: int, photo_bytes: int = 0) -> None:
+def check_memory(
+    title: str, name: str | None, file_bytes: int, photo_bytes: int = 0, beside: int = 0
+) -> None:
     """Refuse a model that would not fit into the memory that is free now.
 
     Args:
@@ -183,11 +185,12 @@ def check_memory(title: str, name: str | None, file_bytes: int, photo_bytes: int
         name: Its name in ``MODELS``, or anything else.
         file_bytes: Size of its checkpoint.
         photo_bytes: Size of the photo's pixels.
+        beside: What else has to fit, bytes.
 
     Raises:
         ComparisonError: It would not fit.
     """
-    needed, free = needed_bytes(file_bytes, photo_bytes, name), free_bytes()
+    needed, free = needed_bytes(file_bytes, photo_bytes, name) + beside, free_bytes()
     if free is not None and free < needed:
         raise ComparisonError(
             f"{title} takes about {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free"
@@ -222,33 +225,65 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _run(
-    plan: Plan,
+def _run_all(
+    plans: Sequence[Plan],
     photo: np.ndarray,
-    prompts: dict[str, Any],
+    requests: Sequence[dict[str, Any]],
     report: Reporter,
     cancelled: Callable[[], bool],
-) -> tuple[ModelRun, int]:
-    """Run one model; returns its results, and the number of threads."""
-    request = {"path": str(plan.path), "name": plan.name, "prompts": prompts}
+) -> list[tuple[ModelRun, int]]:
+    """Run the models; returns the results of each, and its number of threads."""
     _check_cancelled(cancelled)
-    report.begin(plan, "starting")
-    with Worker(request, photo) as worker:
-        while True:
-            try:
-                message = worker.next_message(POLL_SECONDS)
-            except WorkerDied as error:
-                raise ComparisonError(f"{plan.title} could not be run here: {error}.") from error
-            _check_cancelled(cancelled)
-            if message is None:
-                report.tick()
-            elif "stage" in message:
-                report.begin(plan, message["stage"])
-            elif "error" in message:
-                raise _error(plan, message)
-            else:
-                is_chosen = any(choice is not None for choice in prompts["choices"] or [])
-                return _result(plan, photo, message, is_chosen)
+    report.begin("starting")
+    with ExitStack() as started:
+        workers = [
+            started.enter_context(
+                Worker({"path": str(plan.path), "name": plan.name, "prompts": prompts}, photo)
+            )
+            for plan, prompts in zip(plans, requests, strict=True)
+        ]
+        for plan, worker in zip(plans, workers, strict=True):  # none disturbs what another measures
+            while _heard(plan, worker, report, cancelled) != {"stage": "ready"}:
+                pass
+        results = []
+        for number, (plan, worker) in enumerate(zip(plans, workers, strict=True)):
+            if number:
+                report.begin("starting")
+            worker.begin()
+            message = _report_of(plan, worker, report, cancelled)
+            is_chosen = any(choice is not None for choice in requests[number]["choices"] or [])
+            results.append(_result(plan, photo, message, is_chosen))
+            worker.process.kill()  # its memory is the next one's
+        return results
+
+
+def _heard(
+    plan: Plan, worker: Worker, report: Reporter, cancelled: Callable[[], bool]
+) -> dict[str, Any]:
+    """Return what a process says next."""
+    while True:
+        try:
+            message = worker.next_message(POLL_SECONDS)
+        except WorkerDied as error:
+            raise ComparisonError(f"{plan.title} could not be run here: {error}.") from error
+        _check_cancelled(cancelled)
+        if message is None:
+            report.tick()
+        elif "error" in message:
+            raise _error(plan, message)
+        else:
+            return message
+
+
+def _report_of(
+    plan: Plan, worker: Worker, report: Reporter, cancelled: Callable[[], bool]
+) -> dict[str, Any]:
+    """Return the last thing that a process says, what it has measured."""
+    while True:
+        message = _heard(plan, worker, report, cancelled)
+        if "stage" not in message:
+            return message
+        report.begin(message["stage"])
 
 
 def _result(

@@ -72,6 +72,13 @@ class Worker:
                 with contextlib.suppress(OSError):  # the rest of a request that nobody reads
                     pipe.close()
 
+    def begin(self) -> None:
+        """Let a process that has said it is ready load its model."""
+        assert self.process.stdin is not None
+        with contextlib.suppress(OSError):  # it has ended: `_listen` notices
+            self.process.stdin.write(b"\n")
+            self.process.stdin.flush()
+
     def next_message(self, seconds: float) -> dict[str, Any] | None:
         """Return what the process said next; None if that was nothing for so many seconds.
 

@@ -46,13 +46,15 @@ class Reporter:
     def __init__(self, plans: Sequence[Plan], progress: Progress | None) -> None:
         self._plans, self._progress = list(plans), progress
         self._costs = [_expected_seconds(plan) for plan in plans]
+        for later in self._costs[1:]:
+            later[STAGES.index("starting")] = 0.0  # it has started beside the first
         self._number, self._stage = -1, ""
         self._began = self._reported = 0.0
         self._share = 0.0
 
-    def begin(self, plan: Plan, stage: str) -> None:
-        """Note that a stage of the model has begun; the first one begins twice."""
-        if stage == STAGES[0] and self._stage != stage:
+    def begin(self, stage: str) -> None:
+        """Note that a stage of the model has begun."""
+        if stage == STAGES[0]:
             self._number += 1
         self._stage, self._began, self._reported = stage, time.monotonic(), 0.0
         self.tick()

@@ -2,9 +2,10 @@
 
 A model gets a process of its own so that its peak memory is its own, so that it can be ended at any
 moment, and so that whatever else the machine does comes first. The request arrives on standard
-input: a line of JSON, then the photo's pixels. Standard input stays open as long as the one who
-asked is interested; when it closes, also because he has died, this process ends at once. Answers go
-to standard output: lines of JSON, the last of them followed by the mask's bits.
+input: a line of JSON, then the photo's pixels, and later a byte: what is measured begins then, so
+that another process may start meanwhile. Standard input stays open as long as the one who asked is
+interested; when it closes, also because he has died, this process ends at once. Answers go to
+standard output: lines of JSON, the last of them followed by the mask's bits.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ def main() -> int:
     pixels = sys.stdin.buffer.read(height * width * 3)
     if len(pixels) < height * width * 3:
         return 1  # the one who asked has died
-    threading.Thread(target=_end_with_asker, daemon=True).start()
+    may_begin = threading.Event()
+    threading.Thread(target=_heed_asker, args=(may_begin,), daemon=True).start()
     if hasattr(os, "nice"):  # not on Windows
         os.nice(NICENESS)
     photo = np.frombuffer(pixels, np.uint8).reshape(height, width, 3)
@@ -52,7 +54,7 @@ def main() -> int:
         answers.flush()
 
     try:
-        report, mask = measure(request, photo, lambda stage: tell({"stage": stage}))
+        report, mask = measure(request, photo, lambda stage: tell({"stage": stage}), may_begin)
     except Exception as error:
         tell({"error": _kind(error), "text": str(error)})
         return 1
@@ -64,19 +66,23 @@ def main() -> int:
 
 
 def measure(
-    request: dict[str, Any], photo: np.ndarray, tell: Callable[[str], None]
+    request: dict[str, Any],
+    photo: np.ndarray,
+    tell: Callable[[str], None],
+    may_begin: threading.Event,
 ) -> tuple[dict[str, Any], np.ndarray]:
     """Load a model, encode a photo and decode prompts, and measure all of it.
 
     Args:
         request: `path` and `name` of the model, `prompts` for ``predict_steps``.
         photo: (H, W, 3) uint8 RGB.
-        tell: Called with "starting", "loading", "encoding" and "decoding" when each begins.
+        tell: Called with "ready" when PyTorch is here, and with "loading", "encoding" and
+            "decoding" when each begins.
+        may_begin: Waited for before the loading.
 
     Returns:
         The numbers of a ``ModelRun``, `threads` beside them, and the (H, W) bool mask.
     """
-    tell("starting")
     import torch
 
     from mobilesam.checkpoints import read_checkpoint
@@ -84,6 +90,8 @@ def measure(
     from mobilesam.predictor import Predictor
     from mobilesam.registry import model_from_state_dict
 
+    tell("ready")
+    may_begin.wait()
     tell("loading")
     start = time.perf_counter()
     model = model_from_state_dict(*read_checkpoint(Path(request["path"])), request["name"])
@@ -147,10 +155,10 @@ def peak_bytes() -> int | None:
     return most if sys.platform == "darwin" else most * 1024
 
 
-def _end_with_asker() -> None:
-    """End this process when its standard input closes."""
+def _heed_asker(may_begin: threading.Event) -> None:
+    """Begin at a byte on standard input; end this process when it closes."""
     while os.read(0, 1):
-        pass
+        may_begin.set()
     os._exit(1)
 
 
