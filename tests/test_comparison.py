@@ -25,9 +25,11 @@ from mobilesam.comparison import (
     memory,
     tables,
 )
+from mobilesam.comparison.process import Worker
 from mobilesam.masks import mask_iou
 from mobilesam.registry import MODELS
 from mobilesam.steps import predict_steps
+from mobilesam.transforms import read_image
 from tests.conftest import EMBEDDED_FILE
 from tests.official_checkpoints import write_official_checkpoint
 from tests.processes import ROOT, descendants
@@ -106,8 +108,9 @@ def test_masks_and_numbers_are_those_of_the_models(official: Path) -> None:
     assert shares[0] < 0.1
     assert 0.9 < shares[-1] <= 1
     words = [text for _, text in said]
+    assert words[0] == "Embedded (ours, small) (1 of 2): starting a process of its own"
     for title in ("Embedded (ours, small) (1 of 2)", "MobileSAM (2 of 2)"):
-        for stage in ("starting", "loading 2", "encoding", "decoding"):
+        for stage in ("loading 2", "encoding", "decoding"):
             assert any(title in text and stage[:7] in text for text in words), (title, stage)
 
 
@@ -118,13 +121,22 @@ def test_the_processes_start_together_and_work_one_after_the_other() -> None:
         at_work[text.partition(") (")[2][:14]] = len(workers())
 
     compare(CAT, ("embedded", "embedded_student"), points=[(220, 150)], progress=watch)
-    assert list(at_work) == [
-        f"{number} of 2): {stage}"
-        for number in (1, 2)
-        for stage in ("start", "loadi", "encod", "decod")
+    stages = [
+        f"{number} of 2): {stage}" for number in (1, 2) for stage in ("loadi", "encod", "decod")
     ]
+    assert list(at_work) == ["1 of 2): start", *stages]  # the second has started by then
     assert at_work["1 of 2): loadi"] == at_work["1 of 2): decod"] == 2
     assert at_work["2 of 2): loadi"] == at_work["2 of 2): decod"] == 1
+
+
+def test_a_process_begins_when_it_may() -> None:
+    prompts = {"points": [[220, 150]], "labels": [1], "box": None, "steps": None, "choices": None}
+    request = {"path": str(EMBEDDED_FILE), "name": "embedded", "prompts": prompts}
+    with Worker(request, read_image(CAT)) as worker:
+        assert worker.next_message(DEADLINE_S) == {"stage": "ready"}
+        assert worker.next_message(1.0) is None
+        worker.begin()
+        assert worker.next_message(DEADLINE_S) == {"stage": "loading"}
 
 
 def test_a_model_agrees_with_itself_and_its_memory_is_its_own() -> None:
@@ -213,6 +225,19 @@ def test_a_process_that_the_system_ends_is_reported() -> None:
         compare(CAT, ("embedded", "embedded"), points=[(220, 150)])
 
 
+def test_the_death_of_the_process_that_waits_is_reported_at_once(official: Path) -> None:
+    said: list[str] = []
+
+    def watch(_: float, text: str) -> None:
+        said.append(text)
+        if "encoding" in text:
+            os.kill(max(workers()), signal.SIGKILL)  # the one that was started last
+
+    with pytest.raises(ComparisonError, match=r"^Embedded .*: the system ended it, most likely"):
+        compare(CAT, ("sam_vit_b", "embedded"), points=[(220, 150)], progress=watch)
+    assert not any("decoding" in text for text in said)
+
+
 def test_what_cannot_be_compared_is_said_in_one_sentence(
     empty_machine: None, tmp_path: Path
 ) -> None:
@@ -225,6 +250,7 @@ def test_what_cannot_be_compared_is_said_in_one_sentence(
         (("embedded", "embedded"), {}, ValueError, "No prompt was given"),
         (("embedded",), point, ValueError, "Two models can be compared; got 1"),
         ((broken, "embedded"), point, CheckpointError, "broken.safetensors is not a whole"),
+        (("embedded", broken), point, CheckpointError, "broken.safetensors is not a whole"),
         (
             ("embedded", "embedded"),
             {**point, "steps": [7]},

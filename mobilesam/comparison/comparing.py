@@ -157,8 +157,9 @@ def compare(
         _as_json(prompts, corners, steps, choices if chooser in (None, plan.path) else None)
         for plan in plans
     ]
-    for plan in plans:  # beside the other one, which waits or has done its work
-        check_memory(plan.title, plan.name, plan.file_bytes, photo.nbytes, beside=PROCESS_BYTES)
+    waiting = PROCESS_BYTES + photo.nbytes  # the other one, while the first works
+    for plan, beside in zip(plans, (waiting, 0), strict=True):
+        check_memory(plan.title, plan.name, plan.file_bytes, photo.nbytes, beside)
     (first, threads), (second, _) = _run_all(
         plans, photo, requests, Reporter(plans, progress), cancelled or (lambda: False)
     )
@@ -242,26 +243,33 @@ def _run_all(
             )
             for plan, prompts in zip(plans, requests, strict=True)
         ]
-        for plan, worker in zip(plans, workers, strict=True):  # none disturbs what another measures
+        both = list(zip(plans, workers, strict=True))
+        for plan, worker in both:  # none disturbs what another measures
             while _heard(plan, worker, report, cancelled) != {"stage": "ready"}:
                 pass
         results = []
-        for number, (plan, worker) in enumerate(zip(plans, workers, strict=True)):
-            if number:
-                report.begin("starting")
+        for number, (plan, worker) in enumerate(both):
+            report.next_model(number)
             worker.begin()
-            message = _report_of(plan, worker, report, cancelled)
+            message = _report_of(plan, worker, report, cancelled, both[number + 1 :])
             is_chosen = any(choice is not None for choice in requests[number]["choices"] or [])
             results.append(_result(plan, photo, message, is_chosen))
-            worker.process.kill()  # its memory is the next one's
+            worker.end()  # its memory is the next one's
         return results
 
 
 def _heard(
-    plan: Plan, worker: Worker, report: Reporter, cancelled: Callable[[], bool]
+    plan: Plan,
+    worker: Worker,
+    report: Reporter,
+    cancelled: Callable[[], bool],
+    waiting: Sequence[tuple[Plan, Worker]] = (),
 ) -> dict[str, Any]:
-    """Return what a process says next."""
+    """Return what a process says next; others that wait must not end meanwhile."""
     while True:
+        for other, idle in waiting:
+            if idle.process.poll() is not None:
+                _heard(other, idle, report, cancelled)  # raises what it died of
         try:
             message = worker.next_message(POLL_SECONDS)
         except WorkerDied as error:
@@ -276,11 +284,15 @@ def _heard(
 
 
 def _report_of(
-    plan: Plan, worker: Worker, report: Reporter, cancelled: Callable[[], bool]
+    plan: Plan,
+    worker: Worker,
+    report: Reporter,
+    cancelled: Callable[[], bool],
+    waiting: Sequence[tuple[Plan, Worker]],
 ) -> dict[str, Any]:
-    """Return the last thing that a process says, what it has measured."""
+    """Return the last thing that a process says, what it has measured, while others wait."""
     while True:
-        message = _heard(plan, worker, report, cancelled)
+        message = _heard(plan, worker, report, cancelled, waiting)
         if "stage" not in message:
             return message
         report.begin(message["stage"])

@@ -63,14 +63,18 @@ class Worker:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.process.kill()
-        self.process.wait(END_SECONDS)
+        self.end()
         for thread in self._threads:
             thread.join(END_SECONDS)
         for pipe in (self.process.stdin, self.process.stdout, self._errors):
             if pipe is not None:
                 with contextlib.suppress(OSError):  # the rest of a request that nobody reads
                     pipe.close()
+
+    def end(self) -> None:
+        """End the process, and wait until it is gone."""
+        self.process.kill()
+        self.process.wait(END_SECONDS)
 
     def begin(self) -> None:
         """Let a process that has said it is ready load its model."""

@@ -48,16 +48,18 @@ class Reporter:
         self._costs = [_expected_seconds(plan) for plan in plans]
         for later in self._costs[1:]:
             later[STAGES.index("starting")] = 0.0  # it has started beside the first
-        self._number, self._stage = -1, ""
+        self._number, self._stage = 0, ""
         self._began = self._reported = 0.0
         self._share = 0.0
 
     def begin(self, stage: str) -> None:
         """Note that a stage of the model has begun."""
-        if stage == STAGES[0]:
-            self._number += 1
         self._stage, self._began, self._reported = stage, time.monotonic(), 0.0
         self.tick()
+
+    def next_model(self, number: int) -> None:
+        """Note that this model works from now on; the first one does from the start."""
+        self._number = number
 
     def tick(self) -> None:
         """Report, unless that was done a moment ago."""

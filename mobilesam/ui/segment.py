@@ -240,6 +240,7 @@ def _drawn(wanted: PageObject, prediction: MaskPrediction, stability: list[float
                 "stability": round(stable, 4),
                 "area": round(float(mask.mean()) * height * width),
                 "box": [x0 * across, y0 * down, x1 * across, y1 * down],
+                "feather": wanted.refinement.feather,  # that it was made with
             }
         )
     return drawn

@@ -118,10 +118,10 @@ function createView(parts, prompts, look) {
   }
 
   function paintObject(context, object) {
-    const { feather } = object.refine; // a line would hide a soft edge
-    const { alpha, box } = prompts.maskOf(object);
+    const hasLine = !object.refine.feather; // a line would hide a soft edge
+    const { alpha, box, feather } = prompts.maskOf(object);
     const bounds = box.map((at, side) => at + (side < 2 ? -1 : 1) * FADING * feather);
-    paintMask(context, alpha, photo, transform(), { ...look, color: object.color, ratio, bounds, hasLine: !feather });
+    paintMask(context, alpha, photo, transform(), { ...look, color: object.color, ratio, bounds, hasLine });
   }
 
   // While one object is worked on the others stay as they are: they are painted once.
