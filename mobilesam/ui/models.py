@@ -148,9 +148,7 @@ class ModelShelf:
             self.notice = f"The official {title} has arrived; choose it here."
         except CheckpointError as error:
             LOGGER.warning("The official %s could not be fetched: %s", title, error)
-            self.notice = (
-                f"{title} could not be fetched (see the server's log); this model answers."
-            )
+            self.notice = f"{title} could not be fetched; this model answers."
         except Exception:
             LOGGER.exception("The official %s could not be loaded", title)
             self.notice = f"{title} could not be loaded; see the server's log."

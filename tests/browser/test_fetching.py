@@ -56,7 +56,7 @@ def test_a_download_is_told_at_its_beginning_and_at_its_end(fetching, visit):
     fetching.may_go_on.set()
     choice = demo.page.locator(".ms-select option").first.element_handle()
     assert note.get_by_role("status").inner_text() == "Fetching the official MobileSAM"
-    end = "MobileSAM could not be fetched (see the server's log); this model answers."
+    end = "MobileSAM could not be fetched; this model answers."
     note.filter(has_text=end).wait_for()
     seen, told = demo.page.evaluate("() => [window.seen, window.told]")
     percents = [int(number) for text in seen for number in re.findall(r": (\d+) %$", text)]

@@ -179,7 +179,7 @@ def assert_nothing_jumps(demo, width):
     demo.wait_mask()
     demo.page.wait_for_selector(".ms-candidate >> nth=2")
     assert bounds() == before
-    note = "MobileSAM could not be fetched (see the server's log); this model answers. " * 2
+    note = "MobileSAM could not be fetched; this model answers. " * 2
     line = demo.page.locator(".ms-model-note")
     line.get_by_role("status").evaluate("(element, text) => element.append(text)", note)
     assert bounds() == before
