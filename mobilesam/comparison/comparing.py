@@ -251,7 +251,9 @@ def _run_all(
         for number, (plan, worker) in enumerate(both):
             report.next_model(number)
             worker.begin()
-            message = _report_of(plan, worker, report, cancelled, both[number + 1 :])
+            waiting = both[number + 1 :]
+            while "stage" in (message := _heard(plan, worker, report, cancelled, waiting)):
+                report.begin(message["stage"])
             is_chosen = any(choice is not None for choice in requests[number]["choices"] or [])
             results.append(_result(plan, photo, message, is_chosen))
             worker.end()  # its memory is the next one's
@@ -281,21 +283,6 @@ def _heard(
             raise _error(plan, message)
         else:
             return message
-
-
-def _report_of(
-    plan: Plan,
-    worker: Worker,
-    report: Reporter,
-    cancelled: Callable[[], bool],
-    waiting: Sequence[tuple[Plan, Worker]],
-) -> dict[str, Any]:
-    """Return the last thing that a process says, what it has measured, while others wait."""
-    while True:
-        message = _heard(plan, worker, report, cancelled, waiting)
-        if "stage" not in message:
-            return message
-        report.begin(message["stage"])
 
 
 def _result(
